@@ -14,7 +14,7 @@ import { boxPaths, cgroupOf } from '../../src/worker/drivers/container/paths.ts'
 import { tryRuntime } from '../../src/worker/drivers/container/host/host-probe.ts';
 import { chooseRuntime } from '../../src/worker/drivers/container/host/runtime.ts';
 import { toolPath } from '../../src/worker/drivers/container/host/tools.ts';
-import { rootUser } from '../../src/worker/drivers/container/exec/users.ts';
+import { rootUser } from '../../src/worker/drivers/users.ts';
 import { wrapperFds } from '../../src/worker/drivers/container/exec/wrapper.ts';
 
 /**

@@ -13,6 +13,8 @@
 
 sigset_t signalsBefore;
 int isLeaving;
+int isDialing;
+const char *shellPath = "/dev/.boxrun/busybox";
 static int loop;
 static struct watch signals;
 
@@ -54,16 +56,14 @@ static int openLoop(void) {
   return 0;
 }
 
-static int serve(void) {
-  // The kernel does this anyway if the file cannot be read; see the first lines of this file.
-  prctl(PR_SET_DUMPABLE, 0);
-  if (write(joinFd, "0", 1) != 1) return 1;
-  close(joinFd);
+int serve(void) {
   setsid();
   (void)!chdir("/");
   if (openLoop() != 0) return 1;
   initCommands();
-  openLine();
+  initLine();
+  if (isDialing) initDialing();
+  else listenForWorkers();
   // When the box is stopped, the agent gets SIGTERM, too. It ends after the worker has the end of the last command, and
   // after the last process that could still write to a pipe: without a reader, such a process is killed by SIGPIPE.
   while (!(isLeaving && runningCount() == 0 && openPipeCount() == 0 && isLineFlushed())) {
@@ -79,10 +79,20 @@ static int serve(void) {
   return 0;
 }
 
+/** The way in of a container. The agent inherits its descriptors. */
+static int startListening(void) {
+  // The kernel does this anyway if the file cannot be read; see the first lines of this file.
+  prctl(PR_SET_DUMPABLE, 0);
+  if (write(joinFd, "0", 1) != 1) return 1;
+  close(joinFd);
+  return serve();
+}
+
 /** A worker of another version asks for another program, and gets 2. */
 int main(int count, char **args) {
   if (count < 3 || atoi(args[2]) != AGENT_VERSION) return 2;
   if (count > 6 && strcmp(args[1], "launch") == 0) return launch(args + 3);
-  if (count == 3 && strcmp(args[1], "serve") == 0) return serve();
+  if (count == 3 && strcmp(args[1], "serve") == 0) return startListening();
+  if (count == 6 && strcmp(args[1], "dial") == 0) return startDialing(args + 3);
   return 2;
 }

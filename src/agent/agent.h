@@ -1,6 +1,7 @@
 // What the C files of the agent share: the inherited descriptors, the frames (frames.ts has the same), the bounds, and
 // the records of commands and their streams. agent.c is the main loop, line.c the connection to the worker, command.c
-// the life of a command, stream.c its output and input, start.c runs in the processes that become commands.
+// the life of a command, stream.c its output and input, start.c runs in the processes that become commands. There are
+// two ways in: in a container the worker connects (launch.c), in a micro-VM the agent dials the worker (dial.c).
 #ifndef BOXRUN_AGENT_H
 #define BOXRUN_AGENT_H
 
@@ -23,6 +24,8 @@ enum {
   groupsMax = 1024,
   wordsMax = 1 << 16,
   nameBytesMax = 64,
+  tokenBytesMax = 128,
+  lingeringMax = 256,
   streamBytesLeast = 1 << 14,
   streamBytesMax = 1 << 20,
   boxBytesMax = 1 << 24,
@@ -57,6 +60,7 @@ enum {
   saysExited = 7,
   saysRoom = 8,
   saysPong = 9,
+  saysToken = 10, // the first frame of an agent that dials
 };
 /** Of a command. flagInputEnded is only said, of a command that the worker may not know. */
 enum { flagOwnDirectory = 1, flagTerminal = 2, flagInput = 4, flagInputEnded = 8 };
@@ -109,6 +113,7 @@ struct command {
   uint32_t id; // 0: the slot is free
   uint32_t flags;
   char name[nameBytesMax];
+  char group[nameBytesMax]; // its control group; empty: the worker owns the group
   struct birth *birth;
   pid_t helper; // 0: it is reaped
   int32_t status; // the leader's exit code, as a shell reports it
@@ -134,14 +139,26 @@ struct order {
 /** The signal mask that the agent had at its start. Commands start with it. */
 extern sigset_t signalsBefore;
 extern int isLeaving;
+/** True in a micro-VM. There the agent makes the control groups of commands, and removes them. */
+extern int isDialing;
+/** Runs scripts that have no `#!`. */
+extern const char *shellPath;
 
 // agent.c
 /** Changes the events of a descriptor in the main loop. 0: it is not watched. */
 void setEvents(struct watch *watch, uint32_t events);
 void closeWatch(struct watch *watch);
+/** Runs the main loop until the agent leaves. */
+int serve(void);
 
 // line.c
-void openLine(void);
+/** Listens for workers at listenFd. */
+void listenForWorkers(void);
+void initLine(void);
+/** A worker is behind this connection. It has to say hello. */
+void addPeer(int fd);
+/** Closes connections that have not said hello. */
+void closePeers(void);
 /** Sends what the commands have to say, as far as the worker takes it. */
 void flushLine(void);
 /** True when the worker has everything that the commands had to say. */
@@ -187,5 +204,14 @@ void startCommand(struct order *order, struct birth *birth) __attribute__((noret
 
 // launch.c
 int launch(char **args);
+
+// dial.c
+/** Reads the token from the input, and stays as a process of its own that dials the worker. */
+int startDialing(char **args);
+/** The first dial. */
+void initDialing(void);
+/** Dials until a worker says hello. */
+void dialAgain(void);
+void stopDialing(void);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -114,7 +115,8 @@ static int readOrder(struct order *order, char *at, char *end) {
   char **texts[] = {&order->name, &order->cgroup, &order->enter, &order->directory};
   for (unsigned index = 0; index < 4; index++)
     if ((*texts[index] = takeWord(&at, end)) == NULL) return 0;
-  if (strlen(order->name) >= nameBytesMax || !isPlainName(order->name) || !isPlainName(order->cgroup)) return 0;
+  if (strlen(order->name) >= nameBytesMax || strlen(order->cgroup) >= nameBytesMax) return 0;
+  if (!isPlainName(order->name) || !isPlainName(order->cgroup)) return 0;
   char **next = words + 1;
   order->args = next;
   for (uint32_t index = 0; index < order->argCount; index++)
@@ -223,6 +225,7 @@ void runCommand(uint32_t id, char *at, char *end) {
   }
   command->flags = order.flags;
   strcpy(command->name, order.name);
+  if (isDialing) strcpy(command->group, order.cgroup);
   const int isReady = order.flags & flagTerminal ? makeTerminal(command, &order) : makePipes(command, &order);
   int code = errno;
   const pid_t helper = isReady ? fork() : -1;
@@ -243,9 +246,26 @@ void resizeCommand(struct command *command, uint32_t rows, uint32_t cols) {
   if (command->terminal >= 0) ioctl(command->terminal, TIOCSWINSZ, &size);
 }
 
+/**
+ * Removes the control group of an ended command. If the command has left processes in it, the next calls try again.
+ * Beyond the bound, the group stays until the box is stopped.
+ */
+static void removeGroup(const char *name) {
+  static char lingering[lingeringMax][nameBytesMax];
+  for (unsigned at = 0; at < lingeringMax; at++)
+    if (*lingering[at] != '\0' && unlinkat(groupsFd, lingering[at], AT_REMOVEDIR) == 0) *lingering[at] = '\0';
+  if (*name == '\0' || unlinkat(groupsFd, name, AT_REMOVEDIR) == 0 || errno != EBUSY) return;
+  for (unsigned at = 0; at < lingeringMax; at++)
+    if (*lingering[at] == '\0') {
+      strcpy(lingering[at], name);
+      return;
+    }
+}
+
 int forgetCommand(struct command *command) {
   if (!command->isExited && !command->isFailed) return 0;
   closeAll(command);
+  removeGroup(command->group);
   unqueue(command);
   command->id = 0;
   taken--;
@@ -281,6 +301,12 @@ static void helperEnded(struct command *command) {
 void reapChildren(void) {
   int status;
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (WIFSTOPPED(status)) {
+      // The command has made its parent its tracer (PTRACE_TRACEME). It goes on, without a tracer.
+      const int number = WSTOPSIG(status);
+      ptrace(PTRACE_DETACH, pid, NULL, number == SIGTRAP ? 0L : (long)number);
+      continue;
+    }
     for (unsigned slot = 0; slot < top; slot++) {
       struct command *command = &commands[slot];
       if (command->id == 0 || command->isExited || command->isFailed) continue;

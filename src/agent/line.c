@@ -1,4 +1,4 @@
-// The connection to the worker: it accepts workers, obeys the one with the highest generation, and sends what the
+// The connection to the worker: it hears workers, obeys the one with the highest generation, and sends what the
 // commands have to say. A frame that breaks the format ends the connection, and the commands go on without it.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,6 +30,7 @@ static uint32_t pongId; // 0: no ping waits for its answer
 
 static void closeLine(void) {
   closeWatch(&line);
+  if (isDialing) dialAgain();
   inBytes = outFrom = outTo = 0;
   pongId = 0;
 }
@@ -240,6 +241,7 @@ static void onLine(struct watch *watch, uint32_t events) {
 /** The worker behind this connection becomes the one that the agent obeys. */
 static void takeLine(int fd) {
   closeLine();
+  if (isDialing) stopDialing();
   line = (struct watch){.fd = fd, .act = onLine};
   const uint32_t words[] = {AGENT_VERSION, commandCount()};
   say(saysHello, 0, words, 2, 0, NULL);
@@ -257,10 +259,13 @@ static void onPeer(struct watch *watch, uint32_t events) {
     return;
   }
   peer->bytes += got;
-  if (peer->bytes < sizeof peer->in) return;
+  if (peer->bytes < sizeof(struct header)) return;
   struct header header;
   uint32_t version;
   memcpy(&header, peer->in, sizeof header);
+  // The worker does not know the token: it has started another agent meanwhile.
+  if (isDialing && header.kind == kindLeave) isLeaving = 1;
+  if (peer->bytes < sizeof peer->in) return;
   memcpy(&version, peer->in + sizeof header, sizeof version);
   const uint64_t its = wordPair(peer->in + sizeof header + sizeof version);
   const int isHello = header.kind == kindHello && header.bytes == helloBytes - sizeof header.bytes;
@@ -275,18 +280,28 @@ static void onPeer(struct watch *watch, uint32_t events) {
   takeLine(fd);
 }
 
-static void onListener(struct watch *watch, uint32_t events) {
-  (void)events;
-  const int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd < 0) return;
+void addPeer(int fd) {
   struct peer *peer = &peers[nextPeer++ % peersMax];
   closeWatch(&peer->watch); // The oldest one had its time to say hello.
   *peer = (struct peer){.watch = {.fd = fd, .act = onPeer}};
   setEvents(&peer->watch, EPOLLIN);
 }
 
-void openLine(void) {
+void closePeers(void) {
+  for (unsigned at = 0; at < peersMax; at++) closeWatch(&peers[at].watch);
+}
+
+static void onListener(struct watch *watch, uint32_t events) {
+  (void)events;
+  const int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd >= 0) addPeer(fd);
+}
+
+void initLine(void) {
   for (unsigned at = 0; at < peersMax; at++) peers[at].watch.fd = -1;
+}
+
+void listenForWorkers(void) {
   listener = (struct watch){.fd = listenFd, .act = onListener};
   setEvents(&listener, EPOLLIN);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,7 +19,6 @@
 #define SYS_close_range 436
 #endif
 
-static const char shell[] = "/dev/.boxrun/busybox";
 static char leaderStack[stackBytes] __attribute__((aligned(16)));
 
 static void complain(const char *first, const char *second, const char *third) {
@@ -111,7 +111,7 @@ static void becomeCommand(struct order *order) {
     char **args = order->args - 1;
     args[0] = (char *)"ash";
     args[1] = path;
-    execve(shell, args, order->env);
+    execve(shellPath, args, order->env);
   }
   const int code = errno;
   complain(path, "", code == ENOENT || code == ENOTDIR ? "not found" : strerror(code));
@@ -156,21 +156,28 @@ static int lead(void *argument) {
   return 1;
 }
 
+static int openInGroup(const struct order *order, const char *file, int flags) {
+  char path[2 * nameBytesMax];
+  snprintf(path, sizeof path, "%s/%s", order->cgroup, file);
+  return openat(groupsFd, path, flags | O_CLOEXEC);
+}
+
+/** In a micro-VM, a kill that comes before the command makes its group, with this mark (guest-scripts.ts). */
+static int isMarkedAsKilled(const struct order *order) {
+  char depth[4] = "";
+  const int fd = openInGroup(order, "cgroup.max.depth", O_RDONLY);
+  const ssize_t got = fd < 0 ? -1 : read(fd, depth, 3);
+  if (fd >= 0) close(fd);
+  return got != 3 || strcmp(depth, "max") != 0;
+}
+
 /**
  * Opens the file by which this process joins the command's control group. Only version 1 has `tasks`, which moves one
  * thread. That is much faster after a while without moves (cgroups.ts says why), and this process has only one thread.
  */
-static int openGroup(const struct order *order) {
-  static const char *const files[] = {"/tasks", "/cgroup.procs"};
-  const size_t length = strlen(order->cgroup);
-  char path[length + sizeof "/cgroup.procs"];
-  memcpy(path, order->cgroup, length);
-  int opened = -1;
-  for (unsigned at = 0; at < 2 && opened < 0; at++) {
-    strcpy(path + length, files[at]);
-    opened = openat(groupsFd, path, O_WRONLY | O_CLOEXEC);
-  }
-  return opened;
+static int openToJoin(const struct order *order) {
+  const int tasks = openInGroup(order, "tasks", O_WRONLY);
+  return tasks >= 0 ? tasks : openInGroup(order, "cgroup.procs", O_WRONLY);
 }
 
 /**
@@ -179,10 +186,12 @@ static int openGroup(const struct order *order) {
  * second process shares this one's memory and is a child of the agent. When it calls exec, the first one ends.
  */
 void startCommand(struct order *order, struct birth *birth) {
-  // If the command was killed before it began, its group has been removed.
-  const int join = openGroup(order);
+  if (isDialing && mkdirat(groupsFd, order->cgroup, 0755) != 0 && errno != EEXIST) fail(birth, stageJoin);
+  // In a container, the group of a command that was killed before it began has been removed.
+  const int join = openToJoin(order);
   if (join < 0 || write(join, "0", 1) != 1) fail(birth, stageJoin);
   close(join);
+  if (isDialing && isMarkedAsKilled(order)) fail(birth, stageKilled);
   for (int fd = 0; fd < 3; fd++)
     if (order->streams[fd] >= 0 && dup2(order->streams[fd], fd) < 0) fail(birth, stageStreams);
   if ((order->flags & flagTerminal) == 0) setsid();

@@ -226,19 +226,21 @@ export const limits = {
   diskMarginBytes: 128 * 1024 * 1024,
   /** Container: milliseconds between two looks at the host's disk. */
   diskRoomEveryMs: 500,
-  /** Container: milliseconds for the agent to start. Without an agent, the OCI runtime starts the commands. */
+  /** Milliseconds for the agent to start. Without an agent, the engine starts the commands. */
   agentStartTimeoutMs: 10_000,
-  /** Container: milliseconds for the agent of an earlier worker to answer. Then its commands are killed. */
-  agentAdoptTimeoutMs: 2_000,
-  /** Container: milliseconds that an upload of an earlier worker has to clean up, after its input has ended. */
+  /** Milliseconds for the agent of an earlier worker to answer or dial. Then its commands are killed. */
+  agentAdoptTimeoutMs: 5_000,
+  /** Milliseconds that an upload of an earlier worker has to clean up, after its input has ended. */
   strayInputEndMs: 1_000,
-  /** Container: starts of the agent within restartWindowMs. Then none is tried until the window has passed. */
+  /** Starts of the agent within restartWindowMs. Then none is tried until the window has passed. */
   agentStartsMax: 3,
-  /** Container: milliseconds between two pings of an agent that has commands. */
+  /** BoxLite: connections from a VM that have not said the agent's token. Then the oldest one is closed. */
+  agentCallersMax: 8,
+  /** Milliseconds between two pings of an agent that has commands. */
   agentPingMs: 5_000,
-  /** Container: pings in a row without an answer. Then the agent is given up, and its commands are lost. */
+  /** Pings in a row without an answer. Then the agent is given up, and its commands are lost. */
   agentPingsUnansweredMax: 6,
-  /** Container: milliseconds for the agent to report the end of a killed command. Then the worker ends it. */
+  /** Milliseconds for the agent to report the end of a killed command. Then the worker ends it. */
   commandEndReportMs: 1_000,
 
   // Writer

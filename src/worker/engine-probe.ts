@@ -17,6 +17,7 @@ export async function probeEngine(config: Config): Promise<ProbeResult> {
     const { ok, problem } = await probeBoxliteHost(statePaths(config.stateDir).imagesDir, {
       insecureRegistries: config.insecureRegistries,
       runtimeDir: config.boxliteRuntimeDir,
+      agent: 'off', // The probe asks for the engine's own work only.
     });
     return { ok, problems: problem === null ? [] : [problem] };
   } catch (error) {

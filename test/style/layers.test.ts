@@ -78,7 +78,8 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/worker/commands': ['drivers', 'files', 'output', 'terminals'],
   'src/worker/files': ['drivers'],
   'src/worker/terminals': ['drivers'],
-  'src/worker/drivers/boxlite/vm': ['guest', 'home'],
+  'src/worker/drivers/boxlite/agent': ['guest', '../../agent'],
+  'src/worker/drivers/boxlite/vm': ['agent', 'guest', 'home'],
   // A box, its commands and their agent are one subject in three rooms, and import each other.
   'src/worker/drivers/container/box': ['disk', 'exec', 'host', 'host-program', 'images', 'network', 'agent'],
   'src/worker/drivers/container/exec': ['agent', 'box', 'host', 'host-program', '../../agent'],

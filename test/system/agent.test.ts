@@ -21,7 +21,7 @@ import {
   type AgentOrder,
   type News,
 } from '../../src/worker/agent/frames.ts';
-import { findProgram } from '../../src/worker/drivers/container/host-program/programs.ts';
+import { findProgram } from '../../src/worker/drivers/programs.ts';
 import { eventually } from '../support/runs/eventually.ts';
 
 let directory: string;

@@ -44,7 +44,7 @@ it('the probe finds that micro-VMs work, and leaves nothing behind', async () =>
   const dir = stateDir();
   const images = join(dir, 'images');
   mkdirSync(images);
-  expect(await probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null })).toEqual({
+  expect(await probeBoxliteHost(images, { insecureRegistries: [], runtimeDir: null, agent: 'off' })).toEqual({
     ok: true,
     problem: null,
   });

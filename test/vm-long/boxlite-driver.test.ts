@@ -145,13 +145,13 @@ describe('a box', () => {
 
   it('exits with 127, 126 and 128+n like a shell', async () => {
     const missing = await run(box, ['no-such-command']);
-    expect(missing).toMatchObject({ exit: { exitCode: 127 }, stderr: 'boxrun: no-such-command: command not found\n' });
+    expect(missing).toMatchObject({ exit: { exitCode: 127 }, stderr: 'sh: no-such-command: not found\n' });
     expect((await run(box, ['/no/such/file'])).exit).toEqual({ exitCode: 127 });
     // busybox has tar as an applet, but the box has no such command.
     expect((await run(box, ['tar', '--help'])).exit).toEqual({ exitCode: 127 });
     expect(await run(box, ['/etc/passwd'])).toMatchObject({
       exit: { exitCode: 126 },
-      stderr: 'boxrun: /etc/passwd: Permission denied\n',
+      stderr: 'sh: /etc/passwd: Permission denied\n',
     });
     expect((await run(box, ['/etc'])).exit).toEqual({ exitCode: 126 });
     for (const signal of [1, 9, 15])
@@ -163,7 +163,7 @@ describe('a box', () => {
     expect(ended).toEqual({
       exit: { exitCode: 1 },
       stdout: '',
-      stderr: "boxrun: cannot change to directory /no such 'dir: No such file or directory\n",
+      stderr: "sh: cd: can't cd to /no such 'dir: No such file or directory\n",
     });
     expect((await run(box, ['sh', '-c', 'pwd'], { workdir: '/tmp' })).stdout).toBe('/tmp\n');
   });
@@ -188,15 +188,6 @@ describe('a box', () => {
     const ended = await run(box, ['df']);
     expect(ended.exit).toEqual({ exitCode: 0 });
     expect(box.exits).toEqual([]);
-  });
-
-  // The test has only half a megabyte, because the binding of this engine version crashes (SIGSEGV) after some
-  // megabytes.
-  it('returns half a megabyte of output complete', async () => {
-    const ended = await timed('512 KiB', run(box, ['sh', '-c', 'yes 0123456789abcde | head -c 524288']));
-    expect(ended.exit).toEqual({ exitCode: 0 });
-    expect(ended.stdout.length).toBe(524_288);
-    expect(ended.stdout).toBe('0123456789abcde\n'.repeat(524_288 / 16));
   });
 
   it.each([
@@ -352,7 +343,10 @@ describe('a box whose worker process dies', () => {
       process.kill(Number(vmProcesses(other.homeDir)[0]?.trim().split(/\s+/)[0]), 'SIGKILL');
       await delay(500);
       expect(shimPid(other.homeDir)).toBeGreaterThan(0);
-      await expect(other.driver.exec(request(['true']))).rejects.toMatchObject({ code: 'BOX_NOT_RUNNING' });
+      // Commands still run by the agent. Only the engine can kill one.
+      const handle = await other.driver.exec(request(['sleep', '1117']));
+      await handle.killTree();
+      expect(await handle.exit).toEqual({ lost: 'the engine lost track of the VM' });
       expect(other.exits).toEqual(['the engine lost track of the VM']);
     } finally {
       await other.driver.remove();
@@ -396,7 +390,7 @@ describe('an image in a registry', () => {
   }
 
   function fromRegistry(boxId: string, host: string, path: string): TestBox {
-    return makeBox(dir, boxId, { kind: 'registry', reference: `${host}/${path}` }, {}, [host]);
+    return makeBox(dir, boxId, { kind: 'registry', reference: `${host}/${path}` }, {}, { insecureRegistries: [host] });
   }
 
   it('is pulled, with progress, and booted', async () => {

@@ -14,8 +14,8 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 export type DriverName = 'boxlite' | 'container';
 
 /**
- * When the container driver starts commands by the agent in the box. auto: where control groups of version 1 are
- * mounted; off: never; always: on any host.
+ * When commands are started by the agent in the box. auto: in micro-VMs, and in containers where control groups of
+ * version 1 are mounted; off: never; always: on any host.
  */
 export type AgentMode = 'auto' | 'off' | 'always';
 

@@ -33,6 +33,7 @@ const kinds = {
   ping: 9,
   leave: 10,
 } as const;
+const tokenKind = 10;
 const flags = { ownDirectory: 1, terminal: 2, input: 4, inputEnded: 8 } as const;
 const stages = ['fork', 'join', 'streams', 'ids', 'frame', 'killed'] as const;
 
@@ -92,6 +93,11 @@ export interface AgentOrder {
   readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
   readonly tty: { readonly cols: number; readonly rows: number } | null;
   readonly stdin: boolean;
+}
+
+/** The first frame of an agent in a micro-VM. The number of its kind is among those that the agent says. */
+export function encodeToken(token: string): Buffer {
+  return frame(tokenKind, 0, [], Buffer.from(token));
 }
 
 /** @param generation the lease of this worker; the agent obeys the highest one */

@@ -76,6 +76,8 @@ export interface ExecRequest {
 export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 export interface ExecHandle {
+  /** True: output is text, as without `outputIsExact` of the driver. */
+  readonly isTextOnly?: boolean;
   /**
    * The bytes that the command wrote. If the engine can slow the command down, it does so when these are not read. The
    * stream ends when the last process that holds the pipe has ended.
@@ -140,7 +142,10 @@ export interface Driver {
   readonly shortExecMs: number;
   /** The path in the box of a static busybox. No process in the box can replace it. */
   readonly busyboxPath: string;
-  /** False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. */
+  /**
+   * False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. It can
+   * change while the box runs. Then a handle that has only text says so (`isTextOnly`).
+   */
   readonly outputIsExact: boolean;
   /**
    * Makes the image ready on this host: pulls, unpacks and converts it. Until one box has used the image, the

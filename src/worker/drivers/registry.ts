@@ -15,7 +15,11 @@ export async function createDriver(name: DriverName, config: Config, context: Dr
     return createContainerDriver(context, { insecureRegistries, agent: config.agent });
   }
   const { createBoxliteDriver } = await import('./boxlite/boxlite-driver.ts');
-  return createBoxliteDriver(context, { insecureRegistries, runtimeDir: config.boxliteRuntimeDir });
+  return createBoxliteDriver(context, {
+    insecureRegistries,
+    runtimeDir: config.boxliteRuntimeDir,
+    agent: config.agent,
+  });
 }
 
 /**

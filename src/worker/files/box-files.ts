@@ -73,12 +73,15 @@ export async function receiveUpload(
  */
 export async function sendDownload({ driver, workdir }: BoxFilesDeps, path: string, stream: ByteStream): Promise<void> {
   const file = checkedPath(path, workdir);
-  const script = driver.outputIsExact ? downloadScript : downloadTextScript;
+  const isExact = driver.outputIsExact;
+  const script = isExact ? downloadScript : downloadTextScript;
   const command = await startScript(driver, script, [file, `${limits.fileBlockBytes}`]);
   const watching = closeWhenClientLeaves(stream, command);
   try {
+    // The agent of the box has ended since the script was chosen.
+    if (isExact && command.isTextOnly) throw new BoxRunError('RUNTIME_ERROR', 'the box lost its agent: try again');
     const found = foundFile(await command.within(command.output.nextLine()));
-    await sendContent(driver.outputIsExact ? exactBlocks(command) : textBlocks(command), found, stream);
+    await sendContent(isExact ? exactBlocks(command) : textBlocks(command), found, stream);
   } catch (error) {
     throw await command.explain(error, path);
   } finally {
@@ -168,6 +171,8 @@ function checkedPath(path: string, workdir: string): string {
 
 interface Script {
   readonly output: ByteReader;
+  /** True: output is text, also when the driver said before that it is exact. */
+  readonly isTextOnly: boolean;
   write(data: string | Uint8Array): Promise<void>;
   /** @throws RUNTIME_ERROR when the script prints another line */
   expect(line: string): Promise<void>;
@@ -198,6 +203,7 @@ const stderrTailCharactersMax = 4_096;
 
 class RunningScript implements Script {
   readonly output: ByteReader;
+  readonly isTextOnly: boolean;
   readonly #handle: ExecHandle;
   #stderrTail = '';
   /** Resolves when stderr has ended. */
@@ -207,6 +213,7 @@ class RunningScript implements Script {
   constructor(handle: ExecHandle) {
     this.#handle = handle;
     this.output = createByteReader(handle.stdout);
+    this.isTextOnly = handle.isTextOnly ?? false;
     handle.stderr.on('data', (piece: Buffer) => {
       this.#stderrTail = (this.#stderrTail + piece.toString()).slice(-stderrTailCharactersMax);
     });

@@ -1,6 +1,6 @@
 // Users and groups as images name them, resolved with the files of a box: numbers, names, and groups of a user.
 import { describe, expect, test } from 'vitest';
-import { resolveUser } from '../../../src/worker/drivers/container/exec/users.ts';
+import { resolveUser } from '../../../src/worker/drivers/users.ts';
 
 const files: Readonly<Record<string, string>> = {
   '/etc/passwd':

@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import { pino } from 'pino';
 import type { ImageSource } from '../../../src/shared/images/source.ts';
 import { beginLayout, finishLayout, writeBlob } from '../../../src/shared/images/oci-layout.ts';
-import { createBoxliteDriver } from '../../../src/worker/drivers/boxlite/boxlite-driver.ts';
+import { createBoxliteDriver, type BoxliteOptions } from '../../../src/worker/drivers/boxlite/boxlite-driver.ts';
 import type {
   BoxSpec,
   Driver,
@@ -82,7 +82,7 @@ export function makeBox(
   boxId: string,
   image: ImageSource,
   more: Partial<BoxSpec> = {},
-  insecureRegistries: readonly string[] = [],
+  { insecureRegistries = [], agent = 'auto', generation = 1 }: Partial<BoxliteOptions> & { generation?: number } = {},
 ): TestBox {
   const exits: string[] = [];
   const logs: string[] = [];
@@ -106,12 +106,12 @@ export function makeBox(
       homeDir,
       imagesDir: join(dir, 'images'),
       volumeRoots: [],
-      generation: 1,
+      generation,
       instanceId: 'inst_test',
       log,
       onEngineExit: (reason) => void exits.push(reason),
     },
-    { insecureRegistries, runtimeDir: null },
+    { insecureRegistries, runtimeDir: null, agent },
   );
   return { driver, homeDir, exits, logs };
 }

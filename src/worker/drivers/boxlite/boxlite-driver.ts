@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { withDeadline } from '../../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../../shared/errors.ts';
 import { limits } from '../../../shared/limits.ts';
+import type { AgentMode } from '../../../shared/settings/config.ts';
 import type { BoxMetrics, Driver, DriverContext } from '../driver-contract.ts';
 import { bootBox } from './vm/vm-boot.ts';
 import { createBoxHome, type BoxHome } from './home/box-home.ts';
@@ -20,6 +21,7 @@ export interface BoxliteOptions {
   readonly insecureRegistries: readonly string[];
   /** The directory for the engine's own programs. Null: the engine's default. */
   readonly runtimeDir: string | null;
+  readonly agent: AgentMode;
 }
 
 /**
@@ -67,7 +69,9 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
   return {
     shortExecMs,
     busyboxPath: `${toolsPath}/busybox`,
-    outputIsExact: false,
+    get outputIsExact() {
+      return live?.byAgent.hasAgent ?? false;
+    },
     async prepareImage(progress, signal) {
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();
@@ -88,15 +92,17 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
       return createEngineBox(context, home);
     },
     async start(progress, signal) {
-      live = await bootBox({ context, home, onLost, progress, signal });
+      live = await bootBox({ context, home, agentMode: options.agent, onLost, progress, signal });
     },
     async reattach() {
-      live ??= await adopt(context, home, onLost);
+      live ??= await adopt(context, home, options.agent, onLost);
       return live === null ? 'stopped' : 'running';
     },
     exec: async (request) => running().exec(checkExecId(request)),
     foundExecs: async () => running().foundExecs(),
-    killStrayExecs: async (finished) => running().killStrayExecs(finished),
+    heldExecs: async () => running().byAgent.heldExecs(),
+    resumeExec: async (execId, committed) => running().byAgent.resume(execId, committed),
+    killStrayExecs: async (finished, kept = new Set()) => running().killStrayExecs(finished, kept),
     async stop(graceMs) {
       const vm = releaseLive();
       await stopVm(context, home, vm, graceMs);
@@ -132,13 +138,16 @@ async function createEngineBox({ spec, imagesDir }: DriverContext, home: BoxHome
 async function adopt(
   context: DriverContext,
   home: BoxHome,
+  agentMode: AgentMode,
   onLost: (vm: LiveVm, reason: string) => void,
 ): Promise<LiveVm | null> {
   if ((await home.isVmAlive()) && (await hasEngineRecords(context.homeDir))) {
     try {
       const box = await home.box();
       if ((await box.info()).state.running) {
-        return await takeOverVm({ context, home, box, setUpTimeoutMs: limits.adoptTimeoutMs, onLost });
+        return await takeOverVm({
+          ...{ context, home, box, setUpTimeoutMs: limits.adoptTimeoutMs, isAdopted: true, agentMode, onLost },
+        });
       }
       context.log.warn({ engineId: box.id }, 'a VM runs, but the engine says that it is stopped');
     } catch (error) {

@@ -48,6 +48,7 @@ export async function createExecHandle(deps: ExecDeps): Promise<ExecHandle> {
   const exit = waitForExit(deps, () => lossText).finally(deps.onExit);
 
   return {
+    isTextOnly: true,
     stdout: createOutput(stdout, () => undefined),
     stderr: createOutput(stderr, onLost),
     stdin: input,

@@ -22,19 +22,27 @@ import {
 
 export interface GuestControl {
   /** Prepares the VM. Call it first after each boot and after each take-over. It also proves that the VM answers. */
-  setUp(timeoutMs: number): Promise<void>;
+  setUp(timeoutMs: number): Promise<FirstProcess>;
   /** Kills all processes of a command. Resolves when none is left. */
   killExec(execId: string): Promise<void>;
   /** True when a process of the command lives. */
   hasProcesses(execId: string): Promise<boolean>;
   /** Returns the ids of the commands that have a cgroup. */
   foundExecs(): Promise<string[]>;
-  /** Kills all commands except those in `finished`. */
-  killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
+  /** Kills all commands except those in `finished` and `kept`. */
+  killStrayExecs(finished: ReadonlySet<string>, kept: ReadonlySet<string>): Promise<void>;
   /** Sends TERM to all processes, and KILL after `graceMs` milliseconds. Then flushes the disk. */
   endCommands(graceMs: number): Promise<void>;
   /** Call it when the leader of a command has ended. Its cgroup is then removed together with others. */
   commandEnded(execId: string): void;
+}
+
+/** What the first process of the box has from the image and from the box. */
+export interface FirstProcess {
+  readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
+  readonly env: readonly [string, string][];
+  /** True when the box has the agent's program. */
+  readonly hasAgent: boolean;
 }
 
 export interface GuestControlOptions {
@@ -106,8 +114,9 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
       const container = (await readdir(join(boxDir, 'mounts', 'containers'))).at(0);
       if (container === undefined) throw new BoxRunError('RUNTIME_ERROR', 'the engine has made no container');
       const volume = `/run/boxlite/shared/containers/${container}/volumes/uservol0`;
-      const pid = await run(`${volume}/busybox`, setUpScript, [container, ...hostAddresses(network)], timeoutMs);
-      busybox = `/proc/${Number(pid.trim())}/root${toolsPath}/busybox`;
+      const said = await run(`${volume}/busybox`, setUpScript, [container, ...hostAddresses(network)], timeoutMs);
+      busybox = `/proc/${Number(said.split('\n')[0])}/root${toolsPath}/busybox`;
+      return firstProcessOf(said);
     },
     async killExec(execId) {
       await control(killExecScript, [execId], limits.killTimeoutMs);
@@ -118,8 +127,8 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
     async foundExecs() {
       return (await control(listScript, [])).split('\n').filter((id) => id !== '');
     },
-    async killStrayExecs(finished) {
-      await control(killStraysScript, [...finished]);
+    async killStrayExecs(finished, kept) {
+      await control(killStraysScript, [...finished, ...kept]);
       ended = [...finished];
     },
     async endCommands(graceMs) {
@@ -130,6 +139,29 @@ export function createGuestControl({ box, boxDir, network }: GuestControlOptions
       if (ended.length >= removalCount && ended.length % removalCount === 0 && !isRemoving) void removeCgroups();
     },
   };
+}
+
+/** Reads what the set-up script prints, in its order; pure. */
+function firstProcessOf(said: string): FirstProcess {
+  const lines = said.split('\n').slice(1);
+  const numbers = (name: string) => {
+    const line = lines.find((each) => each.startsWith(`${name}:`)) ?? '';
+    return line
+      .slice(name.length + 1)
+      .split(/\s+/)
+      .filter((each) => each !== '')
+      .map(Number);
+  };
+  const hasAgent = lines.includes('agent');
+  const isEncoded = (line: string) => !/^(Uid|Gid|Groups):/.test(line) && line !== 'agent';
+  const environ = Buffer.from(lines.filter(isEncoded).join(''), 'base64').toString();
+  const [, uid = 0] = numbers('Uid');
+  const [, gid = 0] = numbers('Gid');
+  const env = environ.split('\0').flatMap((entry): [string, string][] => {
+    const equals = entry.indexOf('=');
+    return equals > 0 ? [[entry.slice(0, equals), entry.slice(equals + 1)]] : [];
+  });
+  return { user: { uid, gid, groups: [...new Set([gid, ...numbers('Groups')])] }, env, hasAgent };
 }
 
 /**

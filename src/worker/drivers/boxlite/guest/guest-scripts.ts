@@ -8,9 +8,10 @@ const cgroupRoot = '/sys/fs/cgroup/boxrun';
 
 /**
  * $1 the engine's name for the container; further arguments: addresses of the host that the box must not reach. Prints
- * the pid of the box's process 1. The first call in the life of a VM also makes:
- * - A memory file system over the tools volume, with a copy of busybox. The process of the VM serves the volume. The
- *   engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
+ * about the box's process 1: its pid, lines of its status, and its environment in base64. Before the environment there
+ * is a line `agent` if the box has the agent's program. The first call in the life of a VM also makes:
+ * - A memory file system over the tools volume, with copies of busybox and the agent. The process of the VM serves the
+ *   volume. The engine's system call filter kills this process when a program (`df`) asks for the size of the volume.
  * - The cgroups of commands. Any user of the box may write to them, so a command can join its own cgroup.
  *
  * youki, the engine's container runtime in the VM, gives the control group of the box the name `:youki:$1`.
@@ -32,9 +33,14 @@ if [ ! -d ${cgroupRoot} ]; then
   chmod 777 ${cgroupRoot}
   chmod 666 ${cgroupRoot}/cgroup.procs /sys/fs/cgroup/cgroup.procs
   nsenter -t "$BOXRUN_INIT" -m -p ${toolsPath}/busybox sh -ec '
+    [ ! -e ${toolsPath}/agent ] || exec 3<${toolsPath}/agent
     mount -t tmpfs -o mode=755,size=8m,nosuid,nodev boxrun ${toolsPath}
     cat /proc/self/exe >${toolsPath}/busybox
     chmod 755 ${toolsPath}/busybox
+    if [ -e /proc/self/fd/3 ]; then
+      cat <&3 >${toolsPath}/agent
+      chmod 711 ${toolsPath}/agent
+    fi
     mkdir ${toolsPath}/all ${toolsPath}/cg
     mount -t cgroup2 boxrun ${toolsPath}/all
     mount -o bind ${toolsPath}/all/boxrun ${toolsPath}/cg
@@ -44,19 +50,25 @@ if [ ! -d ${cgroupRoot} ]; then
   '
 fi
 echo "$BOXRUN_INIT"
+grep -E '^(Uid|Gid|Groups):' "/proc/$BOXRUN_INIT/status"
+[ ! -e "/proc/$BOXRUN_INIT/root${toolsPath}/agent" ] || echo agent
+base64 <"/proc/$BOXRUN_INIT/environ"
 `;
 
 /** The number of steps of 10 ms to wait for an empty cgroup. Then the script fails. */
 const emptySteps = 800;
 
-/** Kills all processes in cgroup $1, and waits until it is empty. With cgroup.kill, no process can escape by a fork. */
+/**
+ * Kills all processes in cgroup $1, and waits until it is empty. With cgroup.kill, no process can escape by a fork. The
+ * agent removes the cgroup of an ended command, so it may vanish meanwhile.
+ */
 const killFunction = `
 kill_group() {
   BOXRUN_I=0
   while :; do
-    echo 1 >"$1/cgroup.kill" || return 1
+    { echo 1 >"$1/cgroup.kill"; } 2>/dev/null || { [ ! -d "$1" ]; return; }
     BOXRUN_E=
-    read -r BOXRUN_E <"$1/cgroup.events"
+    { read -r BOXRUN_E <"$1/cgroup.events"; } 2>/dev/null
     [ "$BOXRUN_E" != "populated 0" ] || return 0
     BOXRUN_I=$((BOXRUN_I + 1))
     [ "$BOXRUN_I" -lt ${emptySteps} ] || return 1
@@ -67,9 +79,14 @@ kill_group() {
 
 /** $1 the id of an exec. A wrapper that has not joined its cgroup yet finds the mark and ends (guest-command.ts). */
 export const killExecScript = `${killFunction}
-mkdir ${cgroupRoot}/"$1" 2>/dev/null && chmod 777 ${cgroupRoot}/"$1" && chmod 666 ${cgroupRoot}/"$1"/*
-echo 0 >${cgroupRoot}/"$1"/cgroup.max.depth || exit 1
-kill_group ${cgroupRoot}/"$1"
+BOXRUN_G=${cgroupRoot}/$1
+if mkdir "$BOXRUN_G" 2>/dev/null || { [ ! -d "$BOXRUN_G" ] && mkdir "$BOXRUN_G"; }; then
+  chmod 777 "$BOXRUN_G" && chmod 666 "$BOXRUN_G"/*
+elif [ ! -d "$BOXRUN_G" ]; then
+  exit 1
+fi
+{ echo 0 >"$BOXRUN_G/cgroup.max.depth"; } 2>/dev/null
+kill_group "$BOXRUN_G"
 `;
 
 /** $1 the id of an exec. Prints `populated 1` when a process of it lives, and an empty line without a cgroup. */
@@ -96,9 +113,9 @@ for BOXRUN_D in ${cgroupRoot}/*/; do
   BOXRUN_K=
   for BOXRUN_A in "$@"; do [ "$BOXRUN_A" != "\${BOXRUN_D##*/}" ] || BOXRUN_K=1; done
   [ -z "$BOXRUN_K" ] || continue
-  echo 0 >"$BOXRUN_D/cgroup.max.depth"
+  { echo 0 >"$BOXRUN_D/cgroup.max.depth"; } 2>/dev/null
   kill_group "$BOXRUN_D" || BOXRUN_R=1
-  rmdir "$BOXRUN_D" || :
+  rmdir "$BOXRUN_D" 2>/dev/null || :
 done
 exit $BOXRUN_R
 `;

@@ -3,19 +3,20 @@
 import {
   access,
   chmod,
-  copyFile,
   mkdir,
   readdir,
+  readFile,
   readlink,
   rename,
   rm,
   rmdir,
-  stat,
   symlink,
   unlink,
+  writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findBusybox } from '../../../../shared/images/busybox.ts';
+import { findProgram } from '../../programs.ts';
 
 const engineCgroups = '/sys/fs/cgroup/boxlite';
 
@@ -34,23 +35,30 @@ export async function prepareHome(homeDir: string, imagesDir: string): Promise<v
 }
 
 /**
- * Makes the tools directory, which every box mounts read-only. It has only one file: the host's static busybox.
+ * Makes the tools directory, which every box mounts read-only. It has the host's static busybox, and the agent if the
+ * build has made one.
  * @returns the directory
  * @throws RUNTIME_ERROR when the host has no static busybox
  */
 export async function prepareTools(imagesDir: string): Promise<string> {
   const dir = join(imagesDir, 'boxlite-tools');
-  const target = join(dir, 'busybox');
-  const source = await findBusybox();
-  const [wanted, present] = await Promise.all([stat(source), stat(target).catch(() => null)]);
-  if (present?.size === wanted.size && present.mtimeMs >= wanted.mtimeMs) return dir;
   await mkdir(dir, { recursive: true, mode: 0o755 });
+  const agent = await findProgram('agent');
+  await keepTool(await findBusybox(), dir, 'busybox');
+  if (agent === null) await rm(join(dir, 'agent'), { force: true });
+  else await keepTool(agent, dir, 'agent');
+  return dir;
+}
+
+async function keepTool(source: string, dir: string, name: string): Promise<void> {
+  const target = join(dir, name);
+  const [wanted, present] = await Promise.all([readFile(source), readFile(target).catch(() => null)]);
+  if (present?.equals(wanted) === true) return;
   // Two workers may do this at the same time, and boxes may have the old file open. So the file is replaced at once.
-  const temporary = join(dir, `.busybox-${process.pid}`);
-  await copyFile(source, temporary);
+  const temporary = join(dir, `.${name}-${process.pid}`);
+  await writeFile(temporary, wanted);
   await chmod(temporary, 0o755);
   await rename(temporary, target);
-  return dir;
 }
 
 /** The path by which the engine binds the box's sockets. It is a short link, because a socket's path must be short. */

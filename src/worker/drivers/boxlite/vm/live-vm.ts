@@ -2,25 +2,32 @@
 // when the VM has ended. After it has noticed the end, it sends no more scripts to the VM. Only a command that
 // fails asks the engine once more whether the box still runs.
 import { join } from 'node:path';
-import { BoxRunError } from '../../../../shared/errors.ts';
+import type { AgentMode } from '../../../../shared/settings/config.ts';
+import { createVmCommands, type VmCommands } from '../agent/vm-commands.ts';
 import type { BoxSpec, DriverContext, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import type { BoxHome } from '../home/box-home.ts';
 import { commandOrRefusal } from '../../argument-list.ts';
 import { boxEnvironment, toolsPath } from '../box-options.ts';
-import { wrapCommand, type EngineCommand } from '../guest/guest-command.ts';
+import { wrapCommand, type WrappedCommand } from '../guest/guest-command.ts';
 import { diagnose } from './diagnosis.ts';
-import type { EngineBox, EngineExec } from '../engine.ts';
-import { engineError, isNotRunningError } from '../engine-errors.ts';
+import { createEngineHandle } from './engine-handle.ts';
+import type { EngineBox } from '../engine.ts';
+import { engineError } from '../engine-errors.ts';
 import { createExecHandle } from '../guest/engine-exec.ts';
 import { createGuestControl } from '../guest/guest-control.ts';
 import { socketLink } from '../home/host-files.ts';
 import { watchVm } from './vm-watch.ts';
 
+/** Connections from the VM to the agent's port arrive at this socket of the box. */
+const agentSocket = 'ready.sock';
+
 export interface LiveVm {
   /** @throws BOX_NOT_RUNNING when the VM has ended */
   exec(request: ExecRequest): Promise<ExecHandle>;
   foundExecs(): Promise<string[]>;
-  killStrayExecs(finished: ReadonlySet<string>): Promise<void>;
+  /** Commands that go over the agent. */
+  readonly byAgent: Pick<VmCommands, 'hasAgent' | 'heldExecs' | 'resume'>;
+  killStrayExecs(finished: ReadonlySet<string>, kept: ReadonlySet<string>): Promise<void>;
   /** Sends TERM to all commands, and KILL after `graceMs` milliseconds. */
   endCommands(graceMs: number): Promise<void>;
   /**
@@ -37,6 +44,9 @@ export interface LiveVmOptions {
   readonly home: BoxHome;
   readonly box: EngineBox;
   readonly setUpTimeoutMs: number;
+  /** True: the VM is that of a dead worker, whose agent may live on. */
+  readonly isAdopted: boolean;
+  readonly agentMode: AgentMode;
   /** The VM has ended by itself, and no process of it is left. Called at most once, and never after `release`. */
   readonly onLost: (vm: LiveVm, reason: string) => void;
 }
@@ -45,24 +55,26 @@ export interface LiveVmOptions {
  * Takes over a VM that the engine has just booted, or that a dead worker left.
  * @throws RUNTIME_ERROR, TIMEOUT when the VM does not answer within `setUpTimeoutMs`
  */
-export async function takeOverVm({
-  context,
-  home,
-  box: firstBox,
-  setUpTimeoutMs,
-  onLost,
-}: LiveVmOptions): Promise<LiveVm> {
+export async function takeOverVm(options: LiveVmOptions): Promise<LiveVm> {
+  const { context, home, box: firstBox, setUpTimeoutMs, isAdopted, agentMode, onLost } = options;
   const { spec, log } = context;
   const boxDir = home.boxDir(firstBox.id);
-  let box = firstBox;
   let released = false;
   let announceEnd: (reason: string) => void = () => undefined;
   const ended = new Promise<string>((resolve) => {
     announceEnd = resolve;
   });
-  const guest = createGuestControl({ box: () => box, boxDir, network: spec.network });
-  await guest.setUp(setUpTimeoutMs).catch((error: unknown) => {
+  const engine = createEngineHandle(firstBox, home, log, () => handleLoss('the engine lost track of the VM'));
+  const guest = createGuestControl({ box: () => engine.box, boxDir, network: spec.network });
+  const first = await guest.setUp(setUpTimeoutMs).catch((error: unknown) => {
     throw engineError(error, 'preparing the box');
+  });
+  const commands = createVmCommands(agentMode, {
+    ...{ context, first, engineEnd: ended, killExec },
+    hasProcesses: (execId) => guest.hasProcesses(execId),
+    box: () => engine.box,
+    socketPath: join(socketLink(firstBox.id), agentSocket),
+    isReleased: () => released,
   });
   const watch = watchVm({
     socketPath: join(socketLink(firstBox.id), 'box.sock'),
@@ -76,12 +88,21 @@ export async function takeOverVm({
     release();
     const { reason: foundReason, logs } = await diagnose(boxDir);
     const reason = knownReason ?? foundReason;
-    log.error({ engineId: box.id, reason, ...logs }, 'the VM has ended');
+    log.error({ engineId: engine.box.id, reason, ...logs }, 'the VM has ended');
     await home.killLeftovers('the VM ended').catch((error: unknown) => {
       log.error({ err: error }, 'processes of the VM could not be killed');
     });
-    announceEnd(reason);
+    vm.announceEnd(reason);
     onLost(vm, reason);
+  }
+
+  async function killExec(execId: string): Promise<void> {
+    await engine
+      .use(() => guest.killExec(execId))
+      .then(() => guest.commandEnded(execId))
+      .catch((error: unknown) => {
+        if (!released) throw error; // Otherwise the VM has ended.
+      });
   }
 
   function release(): void {
@@ -89,30 +110,19 @@ export async function takeOverVm({
     watch.stop();
   }
 
-  async function startCommand(begin: () => Promise<EngineExec>): Promise<EngineExec> {
-    try {
-      return await begin();
-    } catch (error) {
-      if (!isNotRunningError(error)) throw engineError(error, 'starting the command');
-      // Either this handle can no longer be used, or the engine believes that the VM has ended.
-      const fresh = await home.box();
-      if ((await fresh.info()).state.running) {
-        box = fresh;
-        return begin().catch((again: unknown) => {
-          throw engineError(again, 'starting the command');
-        });
-      }
-      log.warn({ err: error }, 'the engine has lost track of the VM');
-      await handleLoss('the engine lost track of the VM');
-      throw new BoxRunError('BOX_NOT_RUNNING', 'the VM of the box has ended', { cause: error });
-    }
-  }
-
   const vm: LiveVm = {
+    byAgent: commands,
     async exec(request) {
-      const { program, args, env } = commandOf(spec, request);
+      const command = commandOf(spec, request);
+      const byAgent = await commands.start(request, command);
+      if (byAgent !== null) return byAgent;
+      const { program, args, env } = wrapCommand(command);
       const isTerminal = request.tty !== null;
-      const exec = await startCommand(() => box.exec(program, args, env, isTerminal, request.user, null, '/'));
+      const exec = await engine
+        .use((box) => box.exec(program, args, env, isTerminal, request.user, null, '/'))
+        .catch((error: unknown) => {
+          throw engineError(error, 'starting the command');
+        });
       return createExecHandle({
         request,
         exec,
@@ -126,25 +136,32 @@ export async function takeOverVm({
       });
     },
     foundExecs: () => guest.foundExecs(),
-    killStrayExecs: (finished) => guest.killStrayExecs(finished),
+    async killStrayExecs(finished, kept) {
+      await commands.endOthers(kept);
+      await guest.killStrayExecs(finished, kept);
+    },
     endCommands: (graceMs) => guest.endCommands(graceMs),
     release,
-    announceEnd,
+    announceEnd(reason) {
+      announceEnd(reason);
+      commands.close(reason);
+    },
   };
+  await commands.begin(isAdopted);
   return vm;
 }
 
-function commandOf(spec: BoxSpec, request: ExecRequest): EngineCommand {
+function commandOf(spec: BoxSpec, request: ExecRequest): WrappedCommand {
   const env = new Map([...boxEnvironment(spec.env), ...boxEnvironment(request.env)]);
   if (request.tty !== null && !env.has('TERM')) env.set('TERM', request.tty.term);
   const asked = { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env: Object.fromEntries(env) };
   const command = commandOrRefusal(asked, [], `${toolsPath}/busybox`, 'boxrun');
   const isOwnDirectory = request.workdir === null;
-  return wrapCommand({
+  return {
     ...command,
     execId: request.execId,
     isOwnDirectory,
     size: request.tty,
     env: Object.entries(command.env),
-  });
+  };
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { sleep, withDeadline } from '../../../../shared/waiting/clock.ts';
 import { BoxRunError, errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
+import type { AgentMode } from '../../../../shared/settings/config.ts';
 import type { DriverContext, ReportProgress } from '../../driver-contract.ts';
 import type { BoxHome } from '../home/box-home.ts';
 import { checkSpec } from '../box-options.ts';
@@ -18,6 +19,7 @@ import { takeOverVm, type LiveVm } from './live-vm.ts';
 export interface BootOptions {
   readonly context: DriverContext;
   readonly home: BoxHome;
+  readonly agentMode: AgentMode;
   readonly onLost: (vm: LiveVm, reason: string) => void;
   readonly progress: ReportProgress;
   readonly signal: AbortSignal;
@@ -29,7 +31,7 @@ const handleWaitMs = 3_000;
 const handleRetryMs = 50;
 
 /** @throws RUNTIME_ERROR, TIMEOUT, CANCELED; then no process of the VM is left */
-export async function bootBox({ context, home, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
+export async function bootBox({ context, home, agentMode, onLost, progress, signal }: BootOptions): Promise<LiveVm> {
   signal.throwIfAborted();
   const box = await home.box();
   await checkSpec(context.spec);
@@ -44,7 +46,9 @@ export async function bootBox({ context, home, onLost, progress, signal }: BootO
   try {
     const started = await startVm(home, isFirst ? limits.imagePrepareTimeoutMs : limits.boxStartTimeoutMs, signal);
     progress('start', 'the VM is up');
-    const live = await takeOverVm({ context, home, box: started, setUpTimeoutMs: setUpMs, onLost });
+    const live = await takeOverVm({
+      ...{ context, home, box: started, setUpTimeoutMs: setUpMs, isAdopted: false, agentMode, onLost },
+    });
     if (isFirst) await home.keepTemplate();
     return live;
   } catch (error) {

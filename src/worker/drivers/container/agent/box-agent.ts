@@ -27,7 +27,7 @@ import { isAlive, processIdentity, type ProcessIdentity } from '../../../../shar
 import { loadJson, saveJson, type AgentRecord } from '../box/record.ts';
 import { createAgentLine, type AgentLine } from '../../../agent/agent-line.ts';
 import { agentVersion } from '../../../agent/frames.ts';
-import { findProgram } from '../host-program/programs.ts';
+import { findProgram } from '../../programs.ts';
 
 /**
  * Number of descriptors that the agent inherits: cgroup.procs of its control group, the socket at which it listens for

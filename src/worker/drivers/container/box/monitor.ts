@@ -13,7 +13,7 @@ import { homeMark } from '../../../../shared/host/host-marks.ts';
 import { creatorOf, rangeOf, rangeSize, sharedRange } from '../../../../shared/host/id-ranges.ts';
 import { limits } from '../../../../shared/limits.ts';
 import { stageDir, type BoxPaths } from '../paths.ts';
-import { hostProgramVersion } from '../host-program/programs.ts';
+import { hostProgramVersion } from '../../programs.ts';
 import { lastLines, needTool, toolPath, type BoxTools } from '../host/tools.ts';
 import type { OciRuntime } from '../host/runtime.ts';
 

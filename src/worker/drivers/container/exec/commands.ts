@@ -4,8 +4,7 @@ import { constants } from 'node:os';
 import { limits } from '../../../../shared/limits.ts';
 import { commandOrRefusal } from '../../argument-list.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
-import { settledWithin } from '../../../../shared/waiting/clock.ts';
-import type { AgentCommand } from '../../../agent/agent-command.ts';
+import { endFound } from '../../../agent/agent-handle.ts';
 import { resumeByAgent } from '../agent/agent-exec.ts';
 import type { CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
@@ -15,7 +14,7 @@ import { removeLingeringGroups } from './exec-process.ts';
 import type { ContainerState, Running } from '../box/container-state.ts';
 import { toolsInBox } from '../paths.ts';
 import { isAgentOfThisWorker } from '../agent/box-agent.ts';
-import { resolveUser, type UserIds } from './users.ts';
+import { resolveUser, type UserIds } from '../../users.ts';
 
 /** Exit code after SIGKILL. A shell also ends with it when the kernel kills the child that it waits for. */
 const killedCode = 128 + constants.signals.SIGKILL;
@@ -121,23 +120,12 @@ export async function killStrayExecs(
   kept: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { exec } = container.needRunning();
-  await endInputs([...(exec.agent.present?.found ?? [])].filter(([id]) => !kept.has(id)).map(([, command]) => command));
+  await endFound([...(exec.agent.present?.found ?? [])].filter(([id]) => !kept.has(id)).map(([, command]) => command));
   const others = foundExecs(container).filter((execId) => !kept.has(execId));
   for (const execId of others) if (finished.has(execId)) exec.lingering.add(execId);
   removeLingeringGroups(exec);
   const strays = others.filter((execId) => !exec.lingering.has(execId) && !finished.has(execId));
   await Promise.all(strays.map((execId) => container.cgroups.killExec(execId, limits.killTimeoutMs)));
-}
-
-/**
- * Drops commands that do not go on. An upload is one of them: when its input ends, it removes what it has written. So
- * these commands have a moment before they are killed.
- */
-async function endInputs(commands: readonly AgentCommand[]): Promise<void> {
-  const readers = commands.filter(({ endsWithInput }) => endsWithInput);
-  for (const { stdin } of readers) stdin?.end();
-  for (const command of commands) command.forget();
-  await settledWithin(Promise.all(readers.map(({ exit }) => exit)), limits.strayInputEndMs);
 }
 
 function userOf({ image, state }: Running, request: ExecRequest): UserIds {

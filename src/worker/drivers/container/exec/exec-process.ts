@@ -16,7 +16,7 @@ import type { PipePool } from './pipes.ts';
 import { boxUmask, ociText, processLimits } from '../host/process-limits.ts';
 import type { BoxAgent } from '../agent/box-agent.ts';
 import type { OciRuntime } from '../host/runtime.ts';
-import type { UserIds } from './users.ts';
+import type { UserIds } from '../../users.ts';
 import { wrapCommand } from './wrapper.ts';
 
 export interface ExecContext {

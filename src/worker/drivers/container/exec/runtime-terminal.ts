@@ -17,7 +17,7 @@ import {
   type PreparedCommand,
   type StartedProcess,
 } from './exec-process.ts';
-import { findProgram, hostProgramVersion } from '../host-program/programs.ts';
+import { findProgram, hostProgramVersion } from '../../programs.ts';
 import { toolPath } from '../host/tools.ts';
 import { wrapperFds } from './wrapper.ts';
 

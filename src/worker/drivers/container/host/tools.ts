@@ -9,7 +9,7 @@ import { BoxRunError } from '../../../../shared/errors.ts';
 import { findBusybox, isStaticProgram } from '../../../../shared/images/busybox.ts';
 import { installedDirectory, moveInto, temporaryDirectory } from '../../../../shared/images/layouts.ts';
 import { toolsInBox } from '../paths.ts';
-import { findProgram } from '../host-program/programs.ts';
+import { findProgram } from '../../programs.ts';
 
 /** The PATH of a user may lack the directories with programs for administrators. */
 export const toolPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';

@@ -1,8 +1,8 @@
 // The ids with which a command runs, for a `USER[:GROUP]` as in an image's configuration: numbers or names. Names,
 // groups and HOME are read from the box's own files for each command, also for root, because the box may have changed
 // them meanwhile.
-import { boxIdMax } from '../../../../shared/boxes/box-user.ts';
-import { BoxRunError } from '../../../../shared/errors.ts';
+import { boxIdMax } from '../../shared/boxes/box-user.ts';
+import { BoxRunError } from '../../shared/errors.ts';
 
 export interface UserIds {
   readonly uid: number;
