@@ -146,7 +146,7 @@ export class BoxRunClient implements AsyncDisposable {
     return this.#get(`${boxPath(box)}/processes`, options);
   }
 
-  /** Sends a signal, such as `HUP`, to a process. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR */
+  /** Sends a signal, such as `HUP`, to one of `processes`. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR */
   async signalProcess(box: string, pid: number, name: string, options?: CallOptions): Promise<void> {
     await this.#post(`${boxPath(box)}/processes/${pid}:signal`, { signal: name }, options);
   }

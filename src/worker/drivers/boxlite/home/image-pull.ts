@@ -73,14 +73,15 @@ async function watchPull(
       progress('pull', `pulling ${reference}: ${Math.max(0, (bytes - bytesBefore) / 2 ** 20).toFixed(1)} MiB`);
     }
     const silentMs = Date.now() - lastBytesAt;
-    if (silentMs > limits.registryTimeoutMs || Date.now() - startedAt > limits.imagePrepareTimeoutMs) {
-      throw new BoxRunError(
-        'IMAGE_PULL_FAILED',
-        `pulling ${reference}: the registry has sent nothing for ${Math.round(silentMs / 1000)} s`,
-        {
-          hint: 'check the network; an image on disk can be brought in with `boxrun images import`',
-        },
-      );
+    const tookMs = Date.now() - startedAt;
+    if (silentMs > limits.registryTimeoutMs || tookMs > limits.imagePrepareTimeoutMs) {
+      const why =
+        silentMs > limits.registryTimeoutMs
+          ? `the registry has sent nothing for ${Math.round(silentMs / 1000)} s`
+          : `it was not complete after ${Math.round(tookMs / 1000)} s`;
+      throw new BoxRunError('IMAGE_PULL_FAILED', `pulling ${reference}: ${why}`, {
+        hint: 'check the network; an image on disk can be brought in with `boxrun images import`',
+      });
     }
   }
 }

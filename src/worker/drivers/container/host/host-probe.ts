@@ -115,12 +115,13 @@ export async function tryRuntime(
         imagesDir,
         generation: 1,
         instanceId: newId('inst'),
-        // The only warning that a trial writes is that of the shared ids.
+        // Only the warning of the shared ids has a reason.
         log: pino(
           { level: 'warn' },
           {
             write: (line) => {
-              onSharedIds(String((JSON.parse(line) as { reason?: unknown }).reason));
+              const { reason } = JSON.parse(line) as { reason?: unknown };
+              if (typeof reason === 'string') onSharedIds(reason);
             },
           },
         ),
