@@ -11,7 +11,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
-import { downloadScript, downloadTextScript, refusedExit, uploadScript } from './scripts.ts';
+import { downloadScript, downloadTextScript, refusedExit, scriptRequest, uploadScript } from './scripts.ts';
 
 export interface BoxFilesDeps {
   readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'outputIsExact'>;
@@ -187,16 +187,7 @@ interface Script {
 }
 
 async function startScript(driver: BoxFilesDeps['driver'], script: string, args: readonly string[]): Promise<Script> {
-  const handle = await driver.exec({
-    execId: newId('exec'),
-    cmd: [driver.busyboxPath, 'sh', '-c', script, 'sh', ...args],
-    env: {},
-    workdir: '/',
-    user: '0',
-    tty: null,
-    stdin: true,
-  });
-  return new RunningScript(handle);
+  return new RunningScript(await driver.exec(scriptRequest(driver, script, args, { stdin: true })));
 }
 
 const stderrTailCharactersMax = 4_096;

@@ -4,10 +4,9 @@ import { posix } from 'node:path';
 import type { BoxProcess } from '../../shared/api.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { BoxRunError } from '../../shared/errors.ts';
-import { newId } from '../../shared/ids.ts';
 import { limits } from '../../shared/limits.ts';
 import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
-import { refusedExit } from './scripts.ts';
+import { refusedExit, scriptRequest } from './scripts.ts';
 
 type Tools = Pick<Driver, 'exec' | 'busyboxPath'>;
 
@@ -120,15 +119,7 @@ function byPid(lines: string, wanted: RegExp): Map<number, string> {
 
 /** Runs a script as root of the box, and returns what it printed. */
 async function runScript(driver: Tools, script: string, args: readonly string[]): Promise<string> {
-  const handle = await driver.exec({
-    execId: newId('exec'),
-    cmd: [driver.busyboxPath, 'sh', '-c', script, 'sh', ...args],
-    env: {},
-    workdir: '/',
-    user: '0',
-    tty: null,
-    stdin: false,
-  });
+  const handle = await driver.exec(scriptRequest(driver, script, args, { stdin: false }));
   const outputs = Promise.all([textOf(handle.stdout), textOf(handle.stderr), handle.exit]);
   try {
     const [text, complaint, exit] = await withDeadline(outputs, limits.fileAnswerMs, 'an answer of the box');

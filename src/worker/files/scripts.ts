@@ -1,8 +1,28 @@
 // The scripts that read and write files inside a box, for the shell of the driver's busybox. A script prints a reason
 // on stderr and ends with `refusedExit` if the caller is wrong, or with another code if the box is.
+import { newId } from '../../shared/ids.ts';
+import type { Driver, ExecRequest } from '../drivers/driver-contract.ts';
 
 /** The exit code with which a script reports an error of the caller. */
 export const refusedExit = 20;
+
+/** The command that runs a script as root of the box. It is in no list of commands. */
+export function scriptRequest(
+  { busyboxPath }: Pick<Driver, 'busyboxPath'>,
+  script: string,
+  args: readonly string[],
+  { stdin }: { readonly stdin: boolean },
+): ExecRequest {
+  return {
+    execId: newId('exec'),
+    cmd: [busyboxPath, 'sh', '-c', script, 'sh', ...args],
+    env: {},
+    workdir: '/',
+    user: '0',
+    tty: null,
+    stdin,
+  };
+}
 
 /**
  * $1 the destination, $2 a temporary name, $3 a mode in octal or nothing, $4 seconds since 1970 or nothing.
