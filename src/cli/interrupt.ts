@@ -32,12 +32,18 @@ export function createInterrupts(outputs: readonly NodeJS.WriteStream[]): Interr
       onPipe();
     });
   }
+  const exitBy = (name: NodeJS.Signals) => process.exit(128 + constants.signals[name]);
+  let onSignal: (name: NodeJS.Signals) => void = exitBy;
+  let isListening = false;
   return {
     catch() {
+      // The listeners stay. If they left between two catches, Node would drop a signal that has come and waits.
+      if (!isListening) for (const name of signals) process.on(name, () => onSignal(name));
+      isListening = true;
       const controller = new AbortController();
       let caught: NodeJS.Signals | null = null;
       const interrupt = (name: NodeJS.Signals) => {
-        if (caught !== null && name !== 'SIGPIPE') process.exit(128 + constants.signals[name]);
+        if (caught !== null && name !== 'SIGPIPE') exitBy(name);
         caught ??= name;
         controller.abort();
       };
@@ -45,14 +51,15 @@ export function createInterrupts(outputs: readonly NodeJS.WriteStream[]): Interr
       onPipe = () => {
         interrupt('SIGPIPE');
       };
-      for (const name of signals) process.on(name, interrupt);
+      const previousOnSignal = onSignal;
+      onSignal = interrupt;
       return {
         signal: controller.signal,
         exitCode: () => 128 + constants.signals[caught ?? 'SIGINT'],
         isQuiet: () => caught === 'SIGPIPE',
         release() {
           onPipe = previousOnPipe;
-          for (const name of signals) process.off(name, interrupt);
+          onSignal = previousOnSignal;
         },
       };
     },
