@@ -93,6 +93,7 @@ int main(int count, char **args) {
   if (count < 3 || atoi(args[2]) != AGENT_VERSION) return 2;
   if (count > 6 && strcmp(args[1], "launch") == 0) return launch(args + 3);
   if (count == 3 && strcmp(args[1], "serve") == 0) return startListening();
+  if (count > 3 && strcmp(args[1], "files") == 0) return serveFiles(count - 3, args + 3);
   if (count == 6 && strcmp(args[1], "dial") == 0) return startDialing(args + 3);
   return 2;
 }

@@ -205,6 +205,10 @@ void startCommand(struct order *order, struct birth *birth) __attribute__((noret
 // launch.c
 int launch(char **args);
 
+// files/files.c
+/** Runs one operation on files of the box, and returns the exit code. */
+int serveFiles(int count, char **args);
+
 // dial.c
 /** Reads the token from the input, and stays as a process of its own that dials the worker. */
 int startDialing(char **args);
