@@ -267,6 +267,47 @@ export const BoxProcess = Type.Object({
 });
 export type BoxProcess = Static<typeof BoxProcess>;
 
+const fileType = Type.Union([
+  Type.Literal('file'),
+  Type.Literal('directory'),
+  Type.Literal('link'),
+  Type.Literal('fifo'),
+  Type.Literal('socket'),
+  Type.Literal('character_device'),
+  Type.Literal('block_device'),
+]);
+/** A file of a box, as the box sees it. */
+export const FileEntry = Type.Object({
+  /** The last name of the path. Bytes that are not UTF-8 are U+FFFD in it. */
+  name: Type.String(),
+  /** The exact bytes of a name that is not UTF-8. */
+  name_base64: Type.Optional(Type.String()),
+  type: fileType,
+  /** In bytes. Files of the kernel, such as those in /proc, have no true size. */
+  size: Type.Integer(),
+  /** The permission bits in octal, with setuid, setgid and sticky, such as `0644`. */
+  mode: Type.String(),
+  uid: Type.Integer(),
+  gid: Type.Integer(),
+  /** How many names the file has. */
+  links: Type.Integer(),
+  modified_at: Type.String(),
+  /** Where a link leads. */
+  target: Type.Optional(Type.String()),
+});
+export type FileEntry = Static<typeof FileEntry>;
+
+export const FileList = Type.Object({
+  entries: Type.Array(FileEntry),
+  /** True if the directory has more entries than `limit`. */
+  is_cut: Type.Boolean(),
+});
+export type FileList = Static<typeof FileList>;
+
+/** `data` of the events of a watch. `path` is relative to what is watched, and empty for that itself. */
+export const FileChange = Type.Object({ path: Type.String(), is_directory: Type.Boolean() });
+export type FileChange = Static<typeof FileChange>;
+
 const boxUsage = Type.Record(Type.String(), BoxUsage);
 /** `data` of the event `history`: the samples, oldest first, and the present use of each box. */
 export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });

@@ -10,6 +10,7 @@ interface CatalogueEntry {
 export const errorCatalogue = {
   BOX_NOT_FOUND: { status: 404, retryable: false },
   EXEC_NOT_FOUND: { status: 404, retryable: false },
+  FILE_NOT_FOUND: { status: 404, retryable: false },
   RESOURCE_EXCEEDED: { status: 409, retryable: false },
   NAME_ALREADY_EXISTS: { status: 409, retryable: false },
   BOX_ALREADY_RUNNING: { status: 409, retryable: false },

@@ -210,7 +210,10 @@ it('an upload leaves no file when the client leaves in the middle', async () => 
     `POST /v1/boxes/${box}/files/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 9999999\r\n\r\n` +
       `--b\r\ncontent-disposition: form-data; name="dest"\r\n\r\n/half/file\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n${'x'.repeat(100_000)}`,
   );
-  await eventually('the upload has begun', async () => (await shell('ls -A /half 2>/dev/null')) !== '');
+  await eventually(
+    'the upload has begun',
+    async () => (await shell("ls -d /half && ps | grep '[f]iles 1 write'")) !== '',
+  );
   socket.destroy();
   await eventually('no file is left', async () => (await shell('ls -A /half')) === '');
 });

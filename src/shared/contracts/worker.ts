@@ -1,11 +1,12 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, BoxProcess, Exec, Ulimit, Volume } from '../api.ts';
+import { AttachInput, BoxProcess, Exec, FileEntry, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { StageTimes } from '../observe/stage-times.ts';
+import { FileOperation } from './files.ts';
 import { WorkerSettings } from './settings.ts';
 import { KeyClaim } from './writer.ts';
 
@@ -81,6 +82,8 @@ export const StreamOperation = Type.Union([
   Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
   /** Input of a running command. Its output is in its output events. */
   Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
+  /** `user`: as in a command; null for root. */
+  Type.Object({ kind: Type.Literal('file'), operation: FileOperation, user: nullableText }),
 ]);
 export type StreamOperation = Static<typeof StreamOperation>;
 
@@ -93,8 +96,8 @@ export const StreamControl = AttachInput;
 export type StreamControl = Static<typeof StreamControl>;
 
 /**
- * Control messages on an open stream, from the worker. size: a download begins; done: an upload is complete at its
- * destination; exit: the shell of a terminal has ended.
+ * Control messages on an open stream, from the worker. size: a download begins; file: what a file is; done: an upload
+ * is complete at its destination, or an operation on files is done; exit: the shell of a terminal has ended.
  */
 export const StreamReport = Type.Union([
   Type.Object({
@@ -104,7 +107,15 @@ export const StreamReport = Type.Union([
     mode: Type.Optional(Type.Integer()),
     mtimeS: Type.Optional(Type.Integer()),
   }),
-  Type.Object({ type: Type.Literal('done') }),
+  Type.Object({ type: Type.Literal('file'), file: FileEntry, offset: Type.Integer() }),
+  Type.Object({
+    type: Type.Literal('done'),
+    /** What the operation could not do exactly: files that changed meanwhile, and files that were left out. */
+    changed: Type.Optional(Type.Array(Type.String())),
+    leftOut: Type.Optional(Type.Array(Type.String())),
+    /** Of a list: the directory has more. */
+    isCut: Type.Optional(Type.Boolean()),
+  }),
   Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
 ]);
 export type StreamReport = Static<typeof StreamReport>;
@@ -270,6 +281,8 @@ export const workerContract = {
 } as const satisfies Contract;
 export type WorkerContract = typeof workerContract;
 
+/** Kinds of streams that workers of the version before do not know. */
+const newStreams = ['file'] as const satisfies readonly StreamOperation['kind'][];
 const newRequests = [
   'adopt',
   'endStrays',
@@ -283,10 +296,13 @@ const newRequests = [
  * The field `takes` in the hello of a worker: requests that workers of the version before do not know. Such a worker
  * closes the connection when it gets one.
  */
-export const requestsTaken: readonly string[] = newRequests;
+export const requestsTaken: readonly string[] = [...newRequests, ...newStreams];
 
-/** True if a worker with this hello knows the request. */
-export function takes(hello: { readonly takes?: readonly string[] }, request: (typeof newRequests)[number]): boolean {
+/** True if a worker with this hello knows the request, or the stream of this kind. */
+export function takes(
+  hello: { readonly takes?: readonly string[] },
+  request: (typeof newRequests)[number] | (typeof newStreams)[number],
+): boolean {
   return hello.takes?.includes(request) ?? false;
 }
 

@@ -266,7 +266,8 @@ class LeasedWorker implements BoxWorker {
   }
 
   async openStream(operation: StreamOperation): Promise<StreamGrant> {
-    return this.#worker.required().peer.request('grant', { operation });
+    const peer = operation.kind === 'file' ? this.#peerFor('file') : this.#worker.required().peer;
+    return peer.request('grant', { operation });
   }
 
   async stats(): Promise<EngineStats> {
@@ -285,7 +286,7 @@ class LeasedWorker implements BoxWorker {
   }
 
   /** @throws UNAVAILABLE if the worker does not know this request yet */
-  #peerFor(request: 'processes' | 'signalProcess'): ReturnType<PresentWorker['required']>['peer'] {
+  #peerFor(request: 'file' | 'processes' | 'signalProcess'): ReturnType<PresentWorker['required']>['peer'] {
     const { peer } = this.#worker.required();
     if (takes(peer.hello, request)) return peer;
     throw new BoxRunError('UNAVAILABLE', 'the worker of this box is of an earlier version and cannot do this', {

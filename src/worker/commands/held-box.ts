@@ -27,7 +27,7 @@ import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import { writeSpill } from '../../shared/contracts/spill.ts';
 import { listProcesses, signalProcess } from '../files/box-processes.ts';
-import { receiveUpload, sendDownload } from '../files/box-files.ts';
+import { receiveUpload, sendDownload, serveFiles } from '../files/box-files.ts';
 import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from '../output/commit-queue.ts';
 import type { BoxStats, Driver, ReportProgress } from '../drivers/driver-contract.ts';
@@ -271,6 +271,8 @@ class AssignedBox implements HeldBox {
         return this.#transfer(() => receiveUpload(files, operation.path, stream, operation));
       case 'download':
         return this.#transfer(() => sendDownload(files, operation.path, stream));
+      case 'file':
+        return this.#transfer(() => serveFiles(files, operation, stream));
       case 'attach':
         return this.#terminals.serve(operation, stream);
       case 'input':

@@ -1,281 +1,120 @@
-// Files into and out of a box, with every engine. A script of the driver's busybox reads or writes the file inside the
-// box. So no path and no link leads out of the box, and all file systems of the box can be reached. An upload goes one
-// block at a time, and so does a download through an engine whose output is text. So at most one block is under way,
-// also with an engine that would buffer without bound. Where a new file can be made beside it, an uploaded plain file
-// changes only after the line `commit`. Elsewhere (a volume that is one file, devices) the bytes go straight into it.
+// Files into and out of a box: by the agent's program where the box has it, otherwise by scripts. Which way it is shows
+// before the first byte is passed on, so the other way can still take the whole transfer.
 import { posix } from 'node:path';
-import { settledWithin, withDeadline } from '../../shared/waiting/clock.ts';
+import type { FileOperation } from '../../shared/contracts/files.ts';
 import { BoxRunError } from '../../shared/errors.ts';
-import { newId } from '../../shared/ids.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
-import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
-import { createByteReader, type ByteReader } from './byte-reader.ts';
-import { downloadScript, downloadTextScript, refusedExit, scriptRequest, uploadScript } from './scripts.ts';
+import { withDeadline } from '../../shared/waiting/clock.ts';
+import { argumentsOf, receiveInProgram, serveFileOperation } from './file-operations.ts';
+import { NoFileProgram, startFileProgram } from './file-program.ts';
+import { createRecordReader, fileOf } from './file-records.ts';
+import { packByScript, receiveByScript, sendByScript, unpackByScript } from './scripted-files.ts';
+import { filePath, sendContent, type BoxFilesDeps, type UploadedAs } from './transfer.ts';
 
-export interface BoxFilesDeps {
-  readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'outputIsExact'>;
-  /** The directory for relative paths. */
-  readonly workdir: string;
-}
-
-/** The mode and the time that an uploaded file gets. */
-export interface UploadedAs {
-  /**
-   * The permission bits, with setuid, setgid and sticky. Absent: a file that exists keeps its mode, a new one has 644.
-   */
-  readonly mode?: number | undefined;
-  /** Seconds since 1970. Absent: the time of the upload. */
-  readonly mtimeS?: number | undefined;
-}
+const asRoot = { user: null } as const;
 
 /**
  * Writes the bytes of the stream into a file of the box. Links are followed.
  * @param path in the box; a relative path starts at the workdir
- * @throws VALIDATION_ERROR when the path cannot be that of a file, RUNTIME_ERROR with the error message of the script
+ * @throws VALIDATION_ERROR when the path cannot be that of a file, RUNTIME_ERROR with what the box says
  */
 export async function receiveUpload(
-  { driver, workdir }: BoxFilesDeps,
+  files: BoxFilesDeps,
   path: string,
   stream: ByteStream,
   { mode, mtimeS }: UploadedAs = {},
 ): Promise<void> {
-  const command = await startScript(driver, uploadScript, [
-    checkedPath(path, workdir),
-    `.boxrun-upload-${newId('exec').slice(5)}`,
-    mode === undefined ? '' : mode.toString(8),
-    mtimeS === undefined ? '' : `${mtimeS}`,
-  ]);
-  try {
-    await command.within(command.expect('ready'));
-    for (let item = await stream.next(); item !== null; item = await stream.next()) {
-      if (!('bytes' in item)) continue;
-      for (let from = 0; from < item.bytes.length; from += limits.fileBlockBytes) {
-        const block = item.bytes.subarray(from, from + limits.fileBlockBytes);
-        await command.write(`${block.length}\n`);
-        await command.write(block);
-        await command.within(command.expect(`${block.length}`));
+  const file = filePath(path, files.workdir);
+  const attributes = { ...(mode === undefined ? {} : { mode }), ...(mtimeS === undefined ? {} : { mtimeS }) };
+  await withoutProgram(
+    async () => {
+      const operation: FileOperation = { do: 'write', path: file, parents: true, ...attributes };
+      const program = await startFileProgram(files.driver, argumentsOf(operation, '/'), { ...asRoot, hasInput: true });
+      try {
+        await receiveInProgram(stream, program);
+        await program.end();
+        await stream.control({ type: 'done' });
+      } catch (error) {
+        throw asTransferError(error, path);
+      } finally {
+        await program.close();
       }
-    }
-    await command.write('commit\n');
-    await command.within(command.expect('done'));
-    await stream.control({ type: 'done' });
-  } catch (error) {
-    throw await command.explain(error, path);
-  } finally {
-    await command.close(limits.fileTidyMs);
-  }
+    },
+    () => receiveByScript(files, path, stream, attributes),
+  );
 }
 
 /**
  * Sends the bytes of a file of the box over the stream. If the file grows meanwhile, the new bytes are not sent.
  * @throws as receiveUpload
  */
-export async function sendDownload({ driver, workdir }: BoxFilesDeps, path: string, stream: ByteStream): Promise<void> {
-  const file = checkedPath(path, workdir);
-  const isExact = driver.outputIsExact;
-  const script = isExact ? downloadScript : downloadTextScript;
-  const command = await startScript(driver, script, [file, `${limits.fileBlockBytes}`]);
-  const watching = closeWhenClientLeaves(stream, command);
-  try {
-    // The agent of the box has ended since the script was chosen.
-    if (isExact && command.isTextOnly) throw new BoxRunError('RUNTIME_ERROR', 'the box lost its agent: try again');
-    const found = foundFile(await command.within(command.output.nextLine()));
-    await sendContent(isExact ? exactBlocks(command) : textBlocks(command), found, stream);
-  } catch (error) {
-    throw await command.explain(error, path);
-  } finally {
-    watching.abort();
-    await command.close();
-  }
-}
-
-interface FoundFile {
-  /** In bytes; 0 if the file is empty or its length is not known. */
-  readonly size: number;
-  readonly mode: number;
-  readonly mtimeS: number;
+export async function sendDownload(files: BoxFilesDeps, path: string, stream: ByteStream): Promise<void> {
+  const file = filePath(path, files.workdir);
+  await withoutProgram(
+    async () => {
+      const operation: FileOperation = { do: 'read', path: file, offset: 0, bytes: null };
+      const program = await startFileProgram(files.driver, argumentsOf(operation, '/'), { ...asRoot, hasInput: false });
+      const left = new AbortController();
+      void stream.next().catch(() => {
+        if (!left.signal.aborted) void program.close();
+      });
+      try {
+        const records = createRecordReader(program.answer);
+        const record = await withDeadline(records.next(), limits.fileAnswerMs, 'an answer of the box');
+        if (record === null) await program.end();
+        else {
+          const { entry, blocks, mode, mtimeS } = fileOf(record, file);
+          await records.take(8);
+          // A file without blocks on a disk is empty, or it is a file of the kernel, whose length is not known.
+          await sendContent(records.rest(), { size: blocks === 0 ? 0 : entry.size, mode, mtimeS }, stream);
+        }
+      } catch (error) {
+        if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
+        await program.end().catch((reason: unknown) => {
+          throw asTransferError(reason, path);
+        });
+        throw asTransferError(error, path);
+      } finally {
+        left.abort();
+        await program.close();
+      }
+    },
+    () => sendByScript(files, path, stream),
+  );
 }
 
 /**
- * Reads the line that the download script prints first.
- * A file without blocks on a disk is empty, or it is a file of the kernel: those in /proc have length 0 and those in
- * /sys have length 4096, whatever their content is. So its length counts as not known.
- * @throws RUNTIME_ERROR when the line is not as expected
+ * Runs an operation on files. A box without the agent's program can still pack and unpack a directory.
+ * @param user as in a command; null for root
+ * @throws as serveFileOperation
  */
-function foundFile(line: string): FoundFile {
-  const [, size, blocks, mode = '', mtimeS] = /^(\d+) (\d+) ([0-7]+) (-?\d+)$/.exec(line) ?? [];
-  if (size === undefined) throw new BoxRunError('RUNTIME_ERROR', 'the script in the box did not describe the file');
-  return { size: blocks === '0' ? 0 : Number(size), mode: Number.parseInt(mode, 8), mtimeS: Number(mtimeS) };
-}
-
-/** If the length of the file is not known, none is sent. */
-async function sendContent(
-  blocks: AsyncIterable<Uint8Array>,
-  { size, ...rest }: FoundFile,
+export async function serveFiles(
+  files: BoxFilesDeps,
+  { operation, user }: { readonly operation: FileOperation; readonly user: string | null },
   stream: ByteStream,
 ): Promise<void> {
-  let sent = 0;
-  if (size > 0) await stream.control({ type: 'size', bytes: size, ...rest });
-  for await (const block of blocks) {
-    if (sent === 0 && size === 0) await stream.control({ type: 'size', bytes: null, ...rest });
-    const piece = size === 0 ? block : block.subarray(0, size - sent); // Bytes that were added during the download.
-    await stream.send(piece);
-    sent += piece.length;
-    if (size > 0 && sent === size) return;
-  }
-  if (sent < size) throw new BoxRunError('RUNTIME_ERROR', `the file ended after ${sent} of ${size} bytes`);
-  if (sent === 0) await stream.control({ type: 'size', bytes: 0, ...rest });
+  await withoutProgram(
+    () => serveFileOperation({ ...files, user }, operation, stream),
+    async (error) => {
+      const directory = operation.path.startsWith('/') ? operation.path : posix.join(files.workdir, operation.path);
+      if (user !== null || (operation.do !== 'pack' && operation.do !== 'unpack')) throw error;
+      await (operation.do === 'pack' ? packByScript : unpackByScript)(files, directory, stream);
+    },
+  );
 }
 
-async function* exactBlocks({ output }: Script): AsyncGenerator<Uint8Array> {
-  for (let block = await output.nextPiece(); block !== null; block = await output.nextPiece()) yield block;
-}
-
-async function* textBlocks(command: Script): AsyncGenerator<Uint8Array> {
-  for (;;) {
-    await command.write('\n');
-    const line = await command.within(command.output.nextLine());
-    // When the engine has dropped output, it writes a text about that into the stream, and the line is not base64.
-    if (!/^[A-Za-z0-9+/]*={0,2}$/.test(line))
-      throw new BoxRunError('RUNTIME_ERROR', 'the engine dropped a part of the file');
-    if (line === '') return;
-    yield Buffer.from(line, 'base64');
+async function withoutProgram(work: () => Promise<void>, otherwise: (error: unknown) => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof NoFileProgram)) throw error;
+    await otherwise(error);
   }
 }
 
-/**
- * Ends the script as soon as the client closes the stream, even while the box sends no bytes.
- * @returns aborting it ends the watch
- */
-function closeWhenClientLeaves(stream: ByteStream, command: Script): AbortController {
-  const watching = new AbortController();
-  void stream.next().catch(() => {
-    if (!watching.signal.aborted) void command.close();
-  });
-  return watching;
-}
-
-/**
- * Returns the absolute path in the box.
- * @throws VALIDATION_ERROR
- */
-function checkedPath(path: string, workdir: string): string {
-  const refuse = (why: string) => new BoxRunError('VALIDATION_ERROR', `'${path}': ${why}`);
-  if (path === '') throw refuse('the path is empty');
-  if (path.includes('\0')) throw refuse('a path has no NUL character');
-  if (path.split('/').includes('..')) throw refuse("'..' is not allowed in the path");
-  if (path.endsWith('/') || path === '.' || path.endsWith('/.')) throw refuse('the path names a directory, not a file');
-  return posix.join('/', path.startsWith('/') ? '' : workdir, path);
-}
-
-interface Script {
-  readonly output: ByteReader;
-  /** True: output is text, also when the driver said before that it is exact. */
-  readonly isTextOnly: boolean;
-  write(data: string | Uint8Array): Promise<void>;
-  /** @throws RUNTIME_ERROR when the script prints another line */
-  expect(line: string): Promise<void>;
-  /** @throws TIMEOUT after limits.fileAnswerMs */
-  within<T>(work: Promise<T>): Promise<T>;
-  /** Returns the error for the client. The last line that the script wrote to stderr explains it best. */
-  explain(error: unknown, path: string): Promise<unknown>;
-  /**
-   * Ends the input of the script, and waits for the script's end. After `graceMs` milliseconds the script is killed.
-   */
-  close(graceMs?: number): Promise<void>;
-}
-
-async function startScript(driver: BoxFilesDeps['driver'], script: string, args: readonly string[]): Promise<Script> {
-  return new RunningScript(await driver.exec(scriptRequest(driver, script, args, { stdin: true })));
-}
-
-const stderrTailCharactersMax = 4_096;
-
-class RunningScript implements Script {
-  readonly output: ByteReader;
-  readonly isTextOnly: boolean;
-  readonly #handle: ExecHandle;
-  #stderrTail = '';
-  /** Resolves when stderr has ended. */
-  readonly #complete: Promise<void>;
-  #closing: Promise<void> | null = null;
-
-  constructor(handle: ExecHandle) {
-    this.#handle = handle;
-    this.output = createByteReader(handle.stdout);
-    this.isTextOnly = handle.isTextOnly ?? false;
-    handle.stderr.on('data', (piece: Buffer) => {
-      this.#stderrTail = (this.#stderrTail + piece.toString()).slice(-stderrTailCharactersMax);
-    });
-    handle.stderr.on('error', () => undefined);
-    this.#complete = new Promise((resolve) => {
-      for (const event of ['end', 'close']) handle.stderr.once(event, resolve);
-    });
-    handle.stdin?.on('error', () => undefined); // The exit of the script explains the error.
-  }
-
-  async write(data: string | Uint8Array): Promise<void> {
-    const { stdin } = this.#handle;
-    if (stdin === null || !stdin.writable)
-      throw new BoxRunError('RUNTIME_ERROR', 'the script in the box takes no input');
-    await this.within(
-      new Promise<void>((resolve, reject) => {
-        stdin.write(data, (error) => {
-          if (error === null || error === undefined) resolve();
-          else reject(error);
-        });
-      }),
-    );
-  }
-
-  async expect(line: string): Promise<void> {
-    const answer = await this.output.nextLine();
-    if (answer !== line) {
-      throw new BoxRunError('RUNTIME_ERROR', `the script in the box printed '${answer.slice(0, 200)}'`);
-    }
-  }
-
-  within<T>(work: Promise<T>): Promise<T> {
-    return withDeadline(work, limits.fileAnswerMs, 'an answer of the box');
-  }
-
-  async explain(error: unknown, path: string): Promise<unknown> {
-    if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') return error;
-    this.#handle.stdin?.end();
-    const exit = await withDeadline(this.#handle.exit, limits.exitDrainMs, 'the end').catch(() => null);
-    // The last line may still be on its way: a VM sends output and exit codes in calls of their own.
-    await settledWithin(this.#complete, limits.exitDrainMs);
-    const complaint =
-      this.#stderrTail
-        .trim()
-        .split('\n')
-        .at(-1)
-        ?.replace(/^(sh|dd|mv|cat|mkdir|stat): /, '') ?? '';
-    if (exit !== null && 'lost' in exit) return new BoxRunError('RUNTIME_ERROR', `'${path}': ${exit.lost}`);
-    if (exit?.exitCode === 137)
-      return new BoxRunError('RUNTIME_ERROR', `'${path}': the box was stopped, or ran out of memory`);
-    if (exit?.exitCode === refusedExit) return new BoxRunError('VALIDATION_ERROR', `'${path}': ${complaint}`);
-    if (complaint !== '') return new BoxRunError('RUNTIME_ERROR', `'${path}': ${complaint}`);
-    return error;
-  }
-
-  close(graceMs: number = limits.exitDrainMs): Promise<void> {
-    this.#closing ??= this.#end(graceMs);
-    return this.#closing;
-  }
-
-  async #end(graceMs: number): Promise<void> {
-    const { stdin, stdout, exit } = this.#handle;
-    stdin?.end();
-    // The script ends at the end of its input, and removes an unfinished upload before. If it does not end, it is
-    // killed.
-    stdout.resume();
-    const ended = await withDeadline(exit, graceMs, 'the end').then(
-      () => true,
-      () => false,
-    );
-    if (!ended) await this.#handle.killTree().catch(() => undefined);
-    stdout.destroy();
-  }
+/** Uploads and downloads are older than FILE_NOT_FOUND. Their clients expect RUNTIME_ERROR for a file that is missing. */
+function asTransferError(error: unknown, path: string): unknown {
+  if (!(error instanceof BoxRunError) || error.code !== 'FILE_NOT_FOUND') return error;
+  return new BoxRunError('RUNTIME_ERROR', `'${path}': no such file`, { cause: error });
 }

@@ -103,18 +103,46 @@ exec 4<"$1" || exit 1
 stat -L -c "%s %b %a %Y" -- "$1" || exit 1
 `;
 
-/** $1 the file. Prints a line with its length, blocks, mode and time, then its bytes. */
-export const downloadScript = `${openFile}
-exec cat <&4
+/** Prints the next block of stdin as a line of base64 for each line of descriptor 8. $2 the bytes of a block. */
+const printBlocks = `
+while read -r n <&8; do
+  dd bs="$2" count=1 iflag=fullblock status=none | base64 -w 0 || exit 1
+  echo
+done
 `;
 
 /**
- * $1 the file, $2 the bytes of a block. Prints the same line. Then it prints the next block as a line of base64 for
- * each line of input. It is for engines whose output is text.
+ * $1 the file, $2 the bytes of a block. Prints a line with the file's length, blocks, mode and time. Then it prints the
+ * next block as a line of base64 for each line of input, so the engine may have output that is only text.
  */
-export const downloadTextScript = `${openFile}
-while read -r n; do
-  dd bs="$2" count=1 iflag=fullblock status=none <&4 | base64 -w 0 || exit 1
-  echo
-done
+export const downloadScript = `${openFile}
+exec 8<&0 <&4
+${printBlocks}
+`;
+
+/** $1 the directory, $2 the bytes of a block. Prints a tar archive in blocks, as the script above. */
+export const packScript = `
+set -o pipefail
+cd -- "$1" || exit 1
+exec 8<&0
+tar -cf - . | {
+${printBlocks}
+}
+`;
+
+/** $1 the directory. Reads a tar archive as the script for uploads reads a file, and unpacks it. */
+export const unpackScript = `
+exec 8<&0 9>&1 </dev/null >/dev/null
+set -o pipefail
+mkdir -p -- "$1" || exit 1
+echo ready >&9
+{
+  while read -r n <&8; do
+    [ "$n" != commit ] || exit 0
+    dd bs="$n" count=1 iflag=fullblock status=none <&8 || exit 1
+    echo "$n" >&9
+  done
+  exit 1
+} | tar -xof - -C "$1" || exit 1
+echo done >&9
 `;

@@ -13,6 +13,7 @@ import { isBoxId, newId } from '../../../src/shared/ids.ts';
 const statuses: Record<ErrorCode, number> = {
   BOX_NOT_FOUND: 404,
   EXEC_NOT_FOUND: 404,
+  FILE_NOT_FOUND: 404,
   RESOURCE_EXCEEDED: 409,
   NAME_ALREADY_EXISTS: 409,
   BOX_ALREADY_RUNNING: 409,

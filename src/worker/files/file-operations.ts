@@ -1,0 +1,190 @@
+// Runs one operation on the files of a box for a client, on a stream: it starts the agent's program in the box, passes
+// bytes in both directions, and makes reports for the gateway from the records of the program.
+import { posix } from 'node:path';
+import type { FileOperation } from '../../shared/contracts/files.ts';
+import { BoxRunError } from '../../shared/errors.ts';
+import type { ByteStream } from '../../shared/ipc/stream.ts';
+import { limits } from '../../shared/limits.ts';
+import { withDeadline } from '../../shared/waiting/clock.ts';
+import { changeOf, createRecordReader, fileOf, type RecordReader } from './file-records.ts';
+import {
+  pathArgument,
+  startFileProgram,
+  type FileDriver,
+  type FileProgram,
+  type FileWarnings,
+} from './file-program.ts';
+
+export interface FilePlace {
+  readonly driver: FileDriver;
+  /** The directory for relative paths. */
+  readonly workdir: string;
+  /** As in a command; null for root. */
+  readonly user: string | null;
+}
+
+/**
+ * Runs the operation. The last report is `done`.
+ * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR; NoFileProgram if the box cannot do it
+ */
+export async function serveFileOperation(place: FilePlace, operation: FileOperation, stream: ByteStream) {
+  const hasInput = operation.do === 'write' || operation.do === 'unpack' || operation.do === 'watch';
+  const program = await startFileProgram(place.driver, argumentsOf(operation, place.workdir), {
+    user: place.user,
+    hasInput,
+  });
+  const watching = operation.do === 'write' || operation.do === 'unpack' ? null : closeWithClient(stream, program);
+  try {
+    const isCut = await passOn(operation, program, stream);
+    const { changed, leftOut }: FileWarnings = await program.end();
+    await stream.control({
+      type: 'done',
+      ...(isCut ? { isCut } : {}),
+      ...(changed.length > 0 ? { changed } : {}),
+      ...(leftOut.length > 0 ? { leftOut } : {}),
+    });
+  } catch (error) {
+    // The program knows better why its answer broke off.
+    if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
+    await program.end();
+    throw error;
+  } finally {
+    watching?.abort();
+    await program.close();
+  }
+}
+
+/** The words after the version on the command line of the program. */
+export function argumentsOf(operation: FileOperation, workdir: string): string[] {
+  const at = (path: string) => pathArgument(absolute(path, workdir));
+  const flag = (isSet: boolean) => (isSet ? '1' : '0');
+  const octal = (mode: number | undefined) => mode?.toString(8) ?? '';
+  const path = at(operation.path);
+  switch (operation.do) {
+    case 'stat':
+      return ['stat', path, flag(operation.follow)];
+    case 'list':
+      return ['list', path, String(operation.limit)];
+    case 'read':
+      return ['read', path, String(operation.offset), String(operation.bytes ?? -1)];
+    case 'write':
+      return ['write', path, flag(operation.parents), octal(operation.mode), String(operation.mtimeS ?? '')];
+    case 'mkdir':
+      return ['mkdir', path, octal(operation.mode), flag(operation.parents)];
+    case 'rename':
+      return ['rename', path, at(operation.to), flag(operation.replace)];
+    case 'remove':
+      return ['remove', path, flag(operation.recursive)];
+    case 'chmod':
+      return ['chmod', path, octal(operation.mode)];
+    case 'chown':
+      return ['chown', path, String(operation.uid), String(operation.gid), flag(operation.follow)];
+    case 'pack':
+      return ['pack', path];
+    case 'unpack':
+      return ['unpack', path, flag(operation.owners)];
+    case 'watch':
+      return ['watch', path, flag(operation.recursive)];
+  }
+}
+
+/** `..` stays in the path: what it means depends on links, which only the box knows. */
+function absolute(path: string, workdir: string): string {
+  if (path === '') throw new BoxRunError('VALIDATION_ERROR', 'the path is empty');
+  return path.startsWith('/') ? path : `${posix.join('/', workdir)}/${path}`;
+}
+
+/** Passes the bytes of the operation on. @returns true if a list has more entries */
+async function passOn(operation: FileOperation, program: FileProgram, stream: ByteStream): Promise<boolean> {
+  if (operation.do === 'write' || operation.do === 'unpack') {
+    await receiveInProgram(stream, program);
+    return false;
+  }
+  const records = createRecordReader(program.answer);
+  switch (operation.do) {
+    case 'stat':
+    case 'read': {
+      const record = await within(records.next());
+      if (record === null) return false; // The end of the program says why.
+      const { entry } = fileOf(record, operation.path);
+      const offset = operation.do === 'read' ? Number((await records.take(8)).readBigInt64LE()) : 0;
+      await stream.control({ type: 'file', file: entry, offset });
+      for await (const bytes of records.rest()) await stream.send(bytes);
+      return false;
+    }
+    case 'list':
+      return sendRecords(records, stream, (record) => JSON.stringify(fileOf(record).entry), ',\n');
+    case 'watch':
+      return sendRecords(records, stream, changeOf, '');
+    case 'pack':
+      if (!(await isReady(records))) return false;
+      for await (const bytes of records.rest()) await stream.send(bytes);
+      return false;
+    default:
+      return false;
+  }
+}
+
+/** The program puts one byte before anything else when the operation can begin. */
+async function isReady(records: RecordReader): Promise<boolean> {
+  return within(
+    records.take(1).then(
+      () => true,
+      () => false,
+    ),
+  );
+}
+
+/** Passes the bytes of the client to a program that writes, when it says that it is ready. */
+export async function receiveInProgram(stream: ByteStream, program: FileProgram): Promise<void> {
+  if (await isReady(createRecordReader(program.answer))) await receive(stream, program);
+}
+
+async function receive(stream: ByteStream, program: FileProgram): Promise<void> {
+  for (let item = await stream.next(); item !== null; item = await stream.next())
+    if ('bytes' in item && item.bytes.length > 0) await program.write(item.bytes);
+  await program.complete();
+}
+
+/**
+ * Sends texts that are made of records, those of one piece together.
+ * @returns true if an empty record says that the list is not complete
+ */
+async function sendRecords(
+  records: RecordReader,
+  stream: ByteStream,
+  textOf: (record: Buffer) => string,
+  between: string,
+): Promise<boolean> {
+  let text = '';
+  let isFirst = true;
+  for (;;) {
+    if (text !== '' && (!records.hasNext || text.length > limits.streamSendBytes)) {
+      await stream.send(Buffer.from(text));
+      text = '';
+    }
+    const record = await records.next();
+    if (record === null || record.length === 0) {
+      if (text !== '') await stream.send(Buffer.from(text));
+      return record !== null;
+    }
+    text += `${isFirst ? '' : between}${textOf(record)}`;
+    isFirst = false;
+  }
+}
+
+/**
+ * Ends the program as soon as the client closes the stream.
+ * @returns aborting it ends the watch
+ */
+function closeWithClient(stream: ByteStream, program: FileProgram): AbortController {
+  const watching = new AbortController();
+  void stream.next().catch(() => {
+    if (!watching.signal.aborted) void program.close();
+  });
+  return watching;
+}
+
+function within<T>(work: Promise<T>): Promise<T> {
+  return withDeadline(work, limits.fileAnswerMs, 'an answer of the box');
+}

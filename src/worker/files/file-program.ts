@@ -1,0 +1,166 @@
+// Runs one operation on files by the agent's program, as a command of the box that is in no list (src/agent/files). The
+// input of the program comes in blocks, with a block of length 0 at the end: if the client leaves, the input just ends,
+// and the program removes what it has begun. Its report on stderr says what went wrong.
+import { constants } from 'node:os';
+import { text } from 'node:stream/consumers';
+import { BoxRunError, type ErrorCode } from '../../shared/errors.ts';
+import { newId } from '../../shared/ids.ts';
+import { limits } from '../../shared/limits.ts';
+import { withDeadline } from '../../shared/waiting/clock.ts';
+import { agentVersion } from '../agent/frames.ts';
+import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
+
+export type FileDriver = Pick<Driver, 'exec' | 'agentPath'>;
+
+/** Things that were not exactly as asked. */
+export interface FileWarnings {
+  readonly changed: readonly string[];
+  readonly leftOut: readonly string[];
+}
+
+export interface FileProgram {
+  /** The bytes of the answer, as they come. */
+  readonly answer: AsyncIterableIterator<Buffer>;
+  /** @throws the error of the program if it has ended */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Everything was sent. */
+  complete(): Promise<void>;
+  /**
+   * Waits for the end.
+   * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR; see errorOf
+   */
+  end(): Promise<FileWarnings>;
+  /** Ends the program early: first its input, and after a while itself. */
+  close(): Promise<void>;
+}
+
+/** The box cannot run the program: it has no agent, or one of an earlier version. */
+export class NoFileProgram extends BoxRunError {
+  constructor() {
+    super('RUNTIME_ERROR', 'the agent that works on files is not in this box', {
+      hint: 'exec, upload, download and cp work without it; if BOXRUN_AGENT is not off, stop and start the box',
+    });
+  }
+}
+
+/**
+ * Starts an operation.
+ * @param user as in a command; null for root
+ * @throws NoFileProgram if the output of the box is only text; the errors of Driver.exec
+ */
+export async function startFileProgram(
+  driver: FileDriver,
+  args: readonly string[],
+  { user, hasInput }: { readonly user: string | null; readonly hasInput: boolean },
+): Promise<FileProgram> {
+  const handle = await driver.exec({
+    execId: newId('exec'),
+    cmd: [driver.agentPath, 'files', String(agentVersion), ...args],
+    env: {},
+    workdir: '/',
+    user: user ?? '0',
+    tty: null,
+    stdin: hasInput,
+  });
+  const program = new RunningProgram(handle);
+  if (handle.isTextOnly !== true) return program;
+  await program.close();
+  throw new NoFileProgram();
+}
+
+/** The bytes of a path as the program takes them. @throws VALIDATION_ERROR */
+export function pathArgument(path: string): string {
+  if (path.includes('\0')) throw new BoxRunError('VALIDATION_ERROR', 'a path has no NUL character');
+  return Buffer.from(path).toString('hex');
+}
+
+const reportBytesMax = 256 * 1024;
+
+class RunningProgram implements FileProgram {
+  readonly answer: AsyncIterableIterator<Buffer>;
+  readonly #handle: ExecHandle;
+  readonly #report: Promise<string>;
+  #closing: Promise<void> | null = null;
+
+  constructor(handle: ExecHandle) {
+    this.#handle = handle;
+    this.answer = handle.stdout.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
+    let bytes = 0;
+    this.#report = text(
+      handle.stderr.map((piece: Buffer) => ((bytes += piece.length) > reportBytesMax ? Buffer.alloc(0) : piece)),
+    ).catch(() => '');
+    handle.stdin?.on('error', () => undefined); // The end of the program explains the error.
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes.length);
+    await this.#send(Buffer.concat([length, bytes]));
+  }
+
+  complete(): Promise<void> {
+    return this.#send(Buffer.alloc(4));
+  }
+
+  async #send(bytes: Buffer): Promise<void> {
+    const { stdin } = this.#handle;
+    const sent = new Promise<boolean>((resolve) => {
+      if (stdin === null || !stdin.writable) resolve(false);
+      else stdin.write(bytes, (error) => resolve(error === null || error === undefined));
+    });
+    if (await withDeadline(sent, limits.fileAnswerMs, 'an answer of the box')) return;
+    await this.end();
+    throw new BoxRunError('RUNTIME_ERROR', 'the program in the box ended too early');
+  }
+
+  async end(): Promise<FileWarnings> {
+    this.#handle.stdout.resume();
+    const exit = await withDeadline(this.#handle.exit, limits.fileAnswerMs, 'the end of the operation');
+    const lines = (await withDeadline(this.#report, limits.fileAnswerMs, 'the report of the operation')).split('\n');
+    const error = errorOf(exit, lines);
+    if (error !== null) throw error;
+    const withMark = (mark: string) => lines.filter((line) => line.startsWith(mark)).map((line) => line.slice(1));
+    return { changed: withMark('~'), leftOut: withMark('-') };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #end(): Promise<void> {
+    const { stdin, stdout, exit } = this.#handle;
+    stdin?.end();
+    stdout.resume();
+    const ended = withDeadline(exit, stdin === null ? 0 : limits.fileTidyMs, 'the end').then(
+      () => true,
+      () => false,
+    );
+    if (!(await ended)) await this.#handle.killTree().catch(() => undefined);
+    stdout.destroy();
+  }
+}
+
+const { ENOENT, ENOTDIR, EACCES, EPERM, ENOSPC, EDQUOT, EROFS, EIO, ENOMEM, ESTALE, EMFILE, ENFILE } = constants.errno;
+/** Errors that the box has, and not the request. */
+const faultsOfBox = new Set<number>([...[EACCES, EPERM, ENOSPC, EDQUOT, EROFS, EIO, ENOMEM, ESTALE, EMFILE, ENFILE]]);
+const notExecutable = new Set([2, 126, 127]);
+
+/** The error of an operation that has ended, or null if it has succeeded. */
+function errorOf(exit: ExecExit, report: readonly string[]): BoxRunError | null {
+  if ('lost' in exit) return new BoxRunError('RUNTIME_ERROR', exit.lost);
+  if (exit.exitCode === 0) return null;
+  const [, number, why = ''] = report.map((line) => /^!(\d+) (.*)$/.exec(line)).find((found) => found !== null) ?? [];
+  if (number !== undefined) return new BoxRunError(codeOf(Number(number), why), why);
+  if (notExecutable.has(exit.exitCode)) return new NoFileProgram();
+  if (exit.exitCode === 128 + constants.signals.SIGKILL)
+    return new BoxRunError('RUNTIME_ERROR', 'the box was stopped, or ran out of memory');
+  return new BoxRunError('RUNTIME_ERROR', `the operation failed in the box (exit code ${exit.exitCode})`);
+}
+
+/** @param errno of the box, which has the numbers of every Linux that runs boxes */
+function codeOf(errno: number, why: string): ErrorCode {
+  if (errno === ENOENT) return 'FILE_NOT_FOUND';
+  if (errno === ENOTDIR && !why.endsWith('it is not a directory')) return 'FILE_NOT_FOUND';
+  return faultsOfBox.has(errno) ? 'RUNTIME_ERROR' : 'VALIDATION_ERROR';
+}
