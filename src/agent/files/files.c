@@ -267,7 +267,7 @@ static void makeParents(char *path, mode_t mode, int isOfFile) {
 static void makeDirectory(char **args) {
   char *path = textOf(args[0]);
   const int withParents = *args[2] == '1';
-  if (withParents) makeParents(path, 0777 & ~022, 1);
+  if (withParents) makeParents(path, 0755, 1);
   if (mkdir(path, 0755) != 0) {
     const int code = errno;
     struct stat file;
@@ -351,7 +351,7 @@ static void changeOwner(char **args) {
 
 static void writeWithParents(char **args) {
   char *path = args[0] = textOf(args[0]);
-  if (*args[1] == '1') makeParents(path, 0777 & ~022, 1);
+  if (*args[1] == '1') makeParents(path, 0755, 1);
   writeFile(args);
 }
 
@@ -361,7 +361,12 @@ static void onPath(void (*run)(char **args), char **args) {
 }
 
 static void pack(char **args) { onPath(packTree, args); }
-static void unpack(char **args) { onPath(unpackTree, args); }
+static void unpack(char **args) {
+  args[0] = textOf(args[0]);
+  makeParents(args[0], 0755, 0);
+  unpackTree(args);
+}
+
 static void watch(char **args) { onPath(watchTree, args); }
 
 static const struct {

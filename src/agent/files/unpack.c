@@ -531,11 +531,10 @@ static void finishDirectories(void) {
   }
 }
 
-/** the directory, which is made if it is missing; 1 to keep the owners of the archive */
+/** the directory; 1 to keep the owners of the archive */
 void unpackTree(char **args) {
   struct stat file;
   keepsOwners = *args[1] == '1';
-  if (mkdir(args[0], 0755) != 0 && errno != EEXIST) failPath(args[0]);
   root = open(args[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0 && errno == ENOTDIR && stat(args[0], &file) == 0) failWith(ENOTDIR, args[0], "it is not a directory");
   if (root < 0) failPath(args[0]);

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { BoxRunError, toBoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
+import { discardRest } from './discard-rest.ts';
 import { utf8Text } from './well-formed.ts';
 import type { Spools } from './spools.ts';
 
@@ -111,30 +111,6 @@ export async function readUpload(request: IncomingMessage, spools: Spools, take:
     current?.destroy(); // Otherwise `take` could wait for more bytes forever.
     if (spool !== null) await rm(spool, { recursive: true, force: true });
   }
-}
-
-/**
- * Reads and discards the rest of a refused upload, for at most limits.uploadRefusedMs, because many clients read the
- * answer only after they have sent everything. If the connection stays open after the answer, this function does not
- * wait for the rest: a client that reads early gets the answer early. If the answer closes the connection, it resolves
- * only after the rest: bytes that arrive at a closed connection cause a reset, and the client could lose the answer.
- */
-async function discardRest(request: IncomingMessage): Promise<void> {
-  if (request.complete || request.destroyed) return;
-  request.resume();
-  const restIsRead = new Promise<void>((resolve) => {
-    const timer = setTimeout(() => {
-      request.destroy();
-    }, limits.uploadRefusedMs);
-    for (const end of ['end', 'close'] as const) {
-      request.once(end, () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    }
-  });
-  const endsConnection = request.httpVersion === '1.0' || /\bclose\b/i.test(request.headers.connection ?? '');
-  if (endsConnection) await restIsRead;
 }
 
 function openForm(request: IncomingMessage): BusboyInstance {

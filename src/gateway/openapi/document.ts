@@ -41,6 +41,16 @@ const headerDescriptions: Readonly<Record<HeaderName, JsonObject>> = {
     schema: { type: 'string' },
   },
   'X-BoxRun-Mode': { description: 'The permission bits of the file, in octal', schema: { type: 'string' } },
+  'X-BoxRun-Left-Out': {
+    description: 'After the body: files that could not be read, as a list of texts in JSON',
+    schema: { type: 'string' },
+  },
+  'X-BoxRun-Changed': {
+    description: 'After the body: files that changed while they were read, as a list of texts in JSON',
+    schema: { type: 'string' },
+  },
+  Range: { description: 'One range of bytes, such as bytes=0-99 or bytes=-100', schema: { type: 'string' } },
+  'Content-Range': { description: 'Which bytes of the file these are', schema: { type: 'string' } },
   'Last-Modified': { description: 'When the file was last changed', schema: { type: 'string' } },
   'Last-Event-ID': { description: 'The id of the last event that you have', schema: { type: 'string' } },
   'Server-Timing': { description: 'Milliseconds by stage', schema: { type: 'string' } },

@@ -15,6 +15,13 @@ function bodyWords({ body, example }: Operation): string[] {
   if (body === undefined) return [];
   if (body.contentType === undefined)
     return ['-H', quoted('Content-Type: application/json'), '-d', quoted(JSON.stringify(example?.body))];
+  if (body.contentType === 'application/octet-stream')
+    return [
+      '-H',
+      quoted(`Content-Type: ${body.contentType}`),
+      '--data-binary',
+      ...Object.values(example?.body ?? {}).map(String),
+    ];
   return Object.entries(example?.body ?? {}).flatMap(([name, value]) => ['-F', `${name}=${String(value)}`]);
 }
 

@@ -7,6 +7,7 @@ import { createDescriptionHandlers, descriptionOperations } from './description.
 import { createEventHandlers, eventOperations } from './events.ts';
 import { createExecHandlers, execOperations } from './execs.ts';
 import { createFileHandlers, fileOperations } from './files.ts';
+import { createFsHandlers, fsOperations } from './fs.ts';
 import type { HandlersOf } from './handler.ts';
 import { createHealthHandlers, healthOperations } from './health.ts';
 import { createImageHandlers, imageOperations } from './images.ts';
@@ -21,6 +22,7 @@ export const operations = {
   ...execOperations,
   ...runOperations,
   ...fileOperations,
+  ...fsOperations,
   ...attachOperations,
   ...processOperations,
   ...eventOperations,
@@ -39,6 +41,7 @@ export function createHandlers(parts: GatewayParts): Handlers {
     ...createExecHandlers(parts),
     ...createRunHandlers(parts),
     ...createFileHandlers(parts),
+    ...createFsHandlers(parts),
     ...createAttachHandlers(parts),
     ...createProcessHandlers(parts),
     ...createEventHandlers(parts),

@@ -13,6 +13,7 @@ import { whileProcessing } from '../http/long-answer.ts';
 import { readUpload, type UploadPlace } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createSpools } from '../http/spools.ts';
+import { attachment, sendAll, takePlace } from '../live/transfer.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
 import { boxErrors, json, text, type Operations } from '../openapi/operation.ts';
 import type { HandlersOf } from './handler.ts';
@@ -116,12 +117,6 @@ export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileO
   };
 }
 
-/** Takes a place for a transfer until the connection of the answer closes. @throws TOO_MANY_REQUESTS */
-function takePlace({ transfers }: GatewayParts, { raw, request }: FastifyReply): void {
-  const { remoteAddress } = request.socket;
-  transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
-}
-
 interface UploadTarget extends UploadPlace {
   readonly box: string;
   readonly requestId: string;
@@ -136,13 +131,6 @@ async function upload(parts: GatewayParts, { box, requestId, ...place }: UploadT
   } finally {
     stream.close();
   }
-}
-
-async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
-  for await (const piece of file) await stream.send(piece as Buffer);
-  if ((file as { truncated?: boolean }).truncated === true)
-    throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
-  await stream.end();
 }
 
 interface BegunDownload {
@@ -166,9 +154,7 @@ async function sendFile(
 ): Promise<void> {
   const { raw } = reply;
   raw.writeHead(200, {
-    'content-type': 'application/octet-stream',
-    'content-disposition': contentDisposition(file.name),
-    'x-content-type-options': 'nosniff',
+    ...attachment(file.name),
     ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
     ...(file.mode === undefined ? {} : { 'x-boxrun-mode': file.mode.toString(8).padStart(4, '0') }),
     ...(file.mtimeS === undefined ? {} : { 'last-modified': new Date(file.mtimeS * 1000).toUTCString() }),
@@ -177,15 +163,4 @@ async function sendFile(
     if ('bytes' in item && !raw.write(item.bytes)) await drained(raw);
   }
   raw.end();
-}
-
-/** Clients that do not know `filename*` (RFC 6266) get the plain name, in which special characters become `_`. */
-function contentDisposition(name: string): string {
-  const plain = name.replace(/[^\x20-\x7e]|["\\%]/g, '_');
-  if (plain === name) return `attachment; filename="${name}"`;
-  const exact = encodeURIComponent(Buffer.from(name).toString()).replace(
-    /['()*]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-  return `attachment; filename="${plain}"; filename*=UTF-8''${exact}`;
 }

@@ -98,6 +98,16 @@ async function addRoute(app: FastifyInstance, { operation, url, answers }: Route
     scope.addContentTypeParser(contentType, (_request, _body, done) => {
       done(null);
     });
+    if (contentType === 'application/octet-stream') {
+      scope.removeContentTypeParser(['application/json', 'text/plain']);
+      scope.addContentTypeParser('*', (_request, _body, done) => {
+        done(
+          new BoxRunError('UNSUPPORTED_MEDIA_TYPE', 'the body must be bytes', {
+            hint: `send Content-Type: ${contentType}`,
+          }),
+        );
+      });
+    }
     scope.route(options);
   });
 }

@@ -107,7 +107,14 @@ export const StreamReport = Type.Union([
     mode: Type.Optional(Type.Integer()),
     mtimeS: Type.Optional(Type.Integer()),
   }),
-  Type.Object({ type: Type.Literal('file'), file: FileEntry, offset: Type.Integer() }),
+  Type.Object({
+    type: Type.Literal('file'),
+    file: FileEntry,
+    /** The offset of the first byte that follows. */
+    offset: Type.Integer(),
+    /** False for files of the kernel: they end where they end. */
+    hasSize: Type.Boolean(),
+  }),
   Type.Object({
     type: Type.Literal('done'),
     /** What the operation could not do exactly: files that changed meanwhile, and files that were left out. */

@@ -7,7 +7,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { argumentsOf, receiveInProgram, serveFileOperation } from './file-operations.ts';
-import { NoFileProgram, startFileProgram } from './file-program.ts';
+import { lacksFileProgram, startFileProgram } from './file-program.ts';
 import { createRecordReader, fileOf } from './file-records.ts';
 import { packByScript, receiveByScript, sendByScript, unpackByScript } from './scripted-files.ts';
 import { filePath, sendContent, type BoxFilesDeps, type UploadedAs } from './transfer.ts';
@@ -108,7 +108,7 @@ async function withoutProgram(work: () => Promise<void>, otherwise: (error: unkn
   try {
     await work();
   } catch (error) {
-    if (!(error instanceof NoFileProgram)) throw error;
+    if (!lacksFileProgram(error)) throw error;
     await otherwise(error);
   }
 }

@@ -25,7 +25,7 @@ export interface FilePlace {
 
 /**
  * Runs the operation. The last report is `done`.
- * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR; NoFileProgram if the box cannot do it
+ * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR
  */
 export async function serveFileOperation(place: FilePlace, operation: FileOperation, stream: ByteStream) {
   const hasInput = operation.do === 'write' || operation.do === 'unpack' || operation.do === 'watch';
@@ -106,9 +106,9 @@ async function passOn(operation: FileOperation, program: FileProgram, stream: By
     case 'read': {
       const record = await within(records.next());
       if (record === null) return false; // The end of the program says why.
-      const { entry } = fileOf(record, operation.path);
+      const { entry, blocks } = fileOf(record, operation.path);
       const offset = operation.do === 'read' ? Number((await records.take(8)).readBigInt64LE()) : 0;
-      await stream.control({ type: 'file', file: entry, offset });
+      await stream.control({ type: 'file', file: entry, offset, hasSize: blocks > 0 });
       for await (const bytes of records.rest()) await stream.send(bytes);
       return false;
     }

@@ -34,19 +34,26 @@ export interface FileProgram {
   close(): Promise<void>;
 }
 
+const withoutProgram = new WeakSet<object>();
+
 /** The box cannot run the program: it has no agent, or one of an earlier version. */
-export class NoFileProgram extends BoxRunError {
-  constructor() {
-    super('RUNTIME_ERROR', 'the agent that works on files is not in this box', {
-      hint: 'exec, upload, download and cp work without it; if BOXRUN_AGENT is not off, stop and start the box',
-    });
-  }
+function noFileProgram(): BoxRunError {
+  const error = new BoxRunError('RUNTIME_ERROR', 'the agent that works on files is not in this box', {
+    hint: 'exec, upload, download and cp work without it; if BOXRUN_AGENT is not off, stop and start the box',
+  });
+  withoutProgram.add(error);
+  return error;
+}
+
+/** True if the box cannot run the program. Then nothing of the operation has happened. */
+export function lacksFileProgram(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && withoutProgram.has(error);
 }
 
 /**
  * Starts an operation.
  * @param user as in a command; null for root
- * @throws NoFileProgram if the output of the box is only text; the errors of Driver.exec
+ * @throws RUNTIME_ERROR if the output of the box is only text (lacksFileProgram); the errors of Driver.exec
  */
 export async function startFileProgram(
   driver: FileDriver,
@@ -65,7 +72,7 @@ export async function startFileProgram(
   const program = new RunningProgram(handle);
   if (handle.isTextOnly !== true) return program;
   await program.close();
-  throw new NoFileProgram();
+  throw noFileProgram();
 }
 
 /** The bytes of a path as the program takes them. @throws VALIDATION_ERROR */
@@ -152,7 +159,7 @@ function errorOf(exit: ExecExit, report: readonly string[]): BoxRunError | null 
   if (exit.exitCode === 0) return null;
   const [, number, why = ''] = report.map((line) => /^!(\d+) (.*)$/.exec(line)).find((found) => found !== null) ?? [];
   if (number !== undefined) return new BoxRunError(codeOf(Number(number), why), why);
-  if (notExecutable.has(exit.exitCode)) return new NoFileProgram();
+  if (notExecutable.has(exit.exitCode)) return noFileProgram();
   if (exit.exitCode === 128 + constants.signals.SIGKILL)
     return new BoxRunError('RUNTIME_ERROR', 'the box was stopped, or ran out of memory');
   return new BoxRunError('RUNTIME_ERROR', `the operation failed in the box (exit code ${exit.exitCode})`);
