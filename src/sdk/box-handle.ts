@@ -2,6 +2,7 @@
 // Each method only calls the client with the id of the box. So it works the same on Node and in browsers.
 import type { Box, BoxProcess, BoxStats, Exec } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
+import type { BoxFiles } from './box-files.ts';
 import type { ExecEvent } from './event-stream.ts';
 import type { ExecResult } from './exec-result.ts';
 import type { Download, UploadAttributes, UploadSource } from './files.ts';
@@ -41,6 +42,7 @@ interface BoxCalls {
   upload(box: string, source: UploadSource, path: string, options?: CallOptions & UploadAttributes): Promise<void>;
   download(box: string, path: string, options?: CallOptions): Promise<Download>;
   attach(box: string, options?: AttachOptions): Promise<Terminal>;
+  files(box: string): BoxFiles;
 }
 
 /**
@@ -63,6 +65,11 @@ class BoxMethods implements AsyncDisposable {
   constructor(client: BoxCalls, id: string) {
     this.#client = client;
     this.#id = id;
+  }
+
+  /** The files of the box. It is no field, so JSON has nothing of it. */
+  get files(): BoxFiles {
+    return this.#client.files(this.#id);
   }
 
   async refresh(options?: CallOptions): Promise<void> {

@@ -13,6 +13,7 @@ import type {
   RunResult,
   UiLink,
 } from '../shared/api.ts';
+import { BoxFiles } from './box-files.ts';
 import { createBoxHandle, type BoxHandle } from './box-handle.ts';
 import {
   readExecEvents,
@@ -25,7 +26,7 @@ import { execBody } from './command.ts';
 import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadAttributes, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
-import { readProgress } from './progress.ts';
+import { createWithProgress, readProgress } from './progress.ts';
 import { abortsLater, boxPath, execPath, keyHeader, signalOf } from './request-parts.ts';
 import type {
   CallOptions,
@@ -325,6 +326,11 @@ export class BoxRunClient implements AsyncDisposable {
     return downloadFile(this.#transport, { boxPath: boxPath(box), path, ...options });
   }
 
+  /** The files of a box: list, read, write, copy whole directories, watch. */
+  files(box: string): BoxFiles {
+    return new BoxFiles(this.#transport, boxPath(box));
+  }
+
   /**
    * Opens a terminal with its own shell in a box.
    * @throws BOX_NOT_FOUND, BOX_NOT_RUNNING; these errors may also reject the `exited` of the terminal
@@ -408,21 +414,6 @@ export class BoxRunClient implements AsyncDisposable {
   async #post<T>(path: string, json: unknown, { idempotencyKey, signal }: MakeOptions = {}): Promise<T> {
     return this.#transport.json<T>({ method: 'POST', path, json, headers: keyHeader(idempotencyKey), signal });
   }
-}
-
-async function createWithProgress(
-  transport: Transport,
-  input: CreateBoxInput,
-  { onProgress, idempotencyKey, signal }: CreateOptions,
-): Promise<Box> {
-  const request = {
-    method: 'POST',
-    path: '/v1/boxes',
-    json: input,
-    headers: keyHeader(idempotencyKey),
-    signal,
-  } as const;
-  return readProgress(transport, request, 'box', onProgress, 'the box may have been created; see `boxrun ls`');
 }
 
 function graceBody(graceS: number | undefined): { grace_s: number } | undefined {

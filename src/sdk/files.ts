@@ -2,7 +2,7 @@
 // (`bytes`, `text`), or if a browser cannot stream the body of a request.
 import { BoxRunError, errorText } from '../shared/errors.ts';
 import { joinBytes, readChunks, streamOf } from './byte-stream.ts';
-import type { LocalFiles, PlatformBody } from './platform.ts';
+import type { LocalFiles, PlatformBody, PlatformResponse } from './platform.ts';
 import type { Transport } from './transport.ts';
 
 /** The contents of an upload: bytes in any form. A string is the path of a local file (not in browsers). */
@@ -59,7 +59,6 @@ export async function uploadFile(
 ): Promise<void> {
   if (/\p{Surrogate}/u.test(path))
     throw new BoxRunError('VALIDATION_ERROR', 'the path contains half of a surrogate pair, so it is not valid Unicode');
-  const { platform } = transport;
   const boundary = `boxrun-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join('')}`;
   const part = (header: string) => `--${boundary}\r\nContent-Disposition: form-data; ${header}\r\n`;
   // The destination comes first, so that the server can pass the file on at once. Otherwise it would store the file
@@ -72,35 +71,50 @@ export async function uploadFile(
     `${part('name="dest"')}\r\n${path}\r\n${about}${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
   );
   const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
-  let sourceFailure: { readonly error: unknown } | null = null;
-  const onSourceFailure = (error: unknown) => {
-    sourceFailure = { error };
-  };
-  const body = platform.streamsRequests
-    ? chunksBetween(head, chunksOf(source, platform.files), tail, onSourceFailure)
-    : new Blob([head, await blobOf(source, platform.files), tail]);
+  const { content, failure } = await contentOf(transport, source, [head, tail]);
   const contentType = `multipart/form-data; boundary=${boundary}`;
   try {
-    await transport.json({ method: 'POST', path: `${boxPath}/files/upload`, body, contentType, signal });
+    await transport.json({ method: 'POST', path: `${boxPath}/files/upload`, body: content, contentType, signal });
   } catch (error) {
-    throw sourceFailure === null ? error : (sourceFailure as { readonly error: unknown }).error;
+    throw failure(error);
   }
 }
 
-async function* chunksBetween(
-  head: Uint8Array,
-  content: AsyncIterable<Uint8Array>,
-  tail: Uint8Array,
-  onSourceFailure: (error: unknown) => void,
-): AsyncGenerator<Uint8Array> {
-  yield head;
-  try {
-    yield* content;
-  } catch (error) {
-    onSourceFailure(error);
-    throw error;
+interface Content {
+  readonly content: Blob | AsyncIterable<Uint8Array>;
+  /** The error to report when the request has failed: that of the source, if the source has failed. */
+  failure(error: unknown): unknown;
+}
+
+const nothing = new Uint8Array();
+
+/**
+ * The body of a request.
+ * @param around bytes before and after those of the source
+ */
+export async function contentOf(
+  { platform }: Pick<Transport, 'platform'>,
+  source: UploadSource,
+  [head, tail]: readonly [Uint8Array, Uint8Array] = [nothing, nothing],
+): Promise<Content> {
+  let failed: { readonly error: unknown } | null = null;
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    yield head;
+    try {
+      yield* chunksOf(source, platform.files);
+    } catch (error) {
+      failed = { error };
+      throw error;
+    }
+    yield tail;
   }
-  yield tail;
+  const blobParts = [head, tail] as [BlobPart, BlobPart];
+  return {
+    content: platform.streamsRequests
+      ? chunks()
+      : new Blob([blobParts[0], await blobOf(source, platform.files), blobParts[1]]),
+    failure: (error) => (failed === null ? error : failed.error),
+  };
 }
 
 async function* chunksOf(source: UploadSource, files: LocalFiles | null): AsyncGenerator<Uint8Array> {
@@ -146,6 +160,15 @@ export async function downloadFile(transport: Transport, { boxPath, path, signal
     accept: 'application/octet-stream, application/json',
     signal,
   });
+  return downloadOf(transport, response, signal);
+}
+
+/** What an answer says about the file, and its bytes. */
+export function downloadOf(
+  transport: Transport,
+  response: PlatformResponse,
+  signal: AbortSignal | undefined,
+): Download {
   const length = response.headers.get('content-length');
   const mode = response.headers.get('x-boxrun-mode');
   const modified = response.headers.get('last-modified');
@@ -171,7 +194,8 @@ export async function downloadFile(transport: Transport, { boxPath, path, signal
   };
 }
 
-async function* readDownload(
+/** The bytes of an answer. @throws UNAVAILABLE if none comes for silenceMaxMs */
+export async function* readDownload(
   transport: Transport,
   body: PlatformBody | null,
   signal: AbortSignal | undefined,
@@ -189,7 +213,8 @@ async function allOf(content: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   return joinBytes(pieces);
 }
 
-function localFiles(files: LocalFiles | null): LocalFiles {
+/** @throws VALIDATION_ERROR in a browser */
+export function localFiles(files: LocalFiles | null): LocalFiles {
   if (files === null)
     throw new BoxRunError('VALIDATION_ERROR', 'there are no local files in a browser', {
       hint: 'use a File, a Blob or a stream',

@@ -125,6 +125,7 @@ function responseOf(message: IncomingMessage): PlatformResponse {
       },
     },
     body: bodyOf(message),
+    trailers: { get: (name) => message.trailers[name.toLowerCase()] ?? null },
     async text() {
       const pieces: Buffer[] = [];
       for await (const piece of message) pieces.push(piece as Buffer);

@@ -1,6 +1,7 @@
 // The platform for Node: TCP and Unix sockets, local files, and how a server is found.
-// Only this file, http-client.ts and index.ts use Node; all other files of the SDK also work in browsers.
+// Only this file, http-client.ts, local-*.ts and index.ts use Node; all other files of the SDK also work in browsers.
 import { createReadStream, existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -49,6 +50,15 @@ export function createNodePlatform(server: ServerAddress): Platform {
 const localFiles: LocalFiles = {
   read: (path) => createReadStream(path, { highWaterMark: 256 * 1024 }),
   write: writeLocalFile,
+  async *pack(path, options) {
+    const { packDirectory } = await import('./local-tar.ts');
+    yield* packDirectory(path, options);
+  },
+  async unpack(path, archive, signal) {
+    const { unpackInto } = await import('./local-tar.ts');
+    await mkdir(path, { recursive: true });
+    await unpackInto(path, archive, signal);
+  },
 };
 
 /**

@@ -23,6 +23,8 @@ export interface PlatformResponse {
   readonly status: number;
   readonly headers: { get(name: string): string | null };
   readonly body: PlatformBody | null;
+  /** Headers that follow the body; known after it. Absent in browsers. */
+  readonly trailers?: { get(name: string): string | null };
   text(): Promise<string>;
 }
 
@@ -46,6 +48,16 @@ export interface LocalFiles {
    * directories.
    */
   write(path: string, content: AsyncIterable<Uint8Array>): Promise<void>;
+  /** A directory as a tar archive. @throws RUNTIME_ERROR if the directory cannot be read */
+  pack(path: string, options: PackOptions): AsyncIterable<Uint8Array>;
+  /** Unpacks an archive, which is not trusted, into a directory. Makes the directory if it is missing. */
+  unpack(path: string, archive: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): Promise<void>;
+}
+
+export interface PackOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Called if files changed while they were read. */
+  readonly warn: (text: string) => void;
 }
 
 export interface Platform {

@@ -8,6 +8,7 @@ export type {
   BoxUsage,
   Exec,
   ExecStatus,
+  FileEntry,
   Images,
   Info,
   Progress,
@@ -16,6 +17,15 @@ export type {
   UsageSample,
 } from '../shared/api.ts';
 export { BoxRunError, errorCatalogue, type ErrorCode } from '../shared/errors.ts';
+export type {
+  BoxFiles,
+  DirectoryArchive,
+  DirectoryOptions,
+  FileChangeEvent,
+  FileOptions,
+  ReadOptions,
+  WriteOptions,
+} from './box-files.ts';
 export type { BoxHandle } from './box-handle.ts';
 export type { BoxRunClient } from './client.ts';
 export type { ExecEvent, ExecEventsOptions, ExitEvent, LogEvent, RunStreamOptions } from './event-stream.ts';

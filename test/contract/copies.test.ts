@@ -152,7 +152,7 @@ describe('modes and times', () => {
   });
 
   // Fails today: busybox's tar in the box sets the time of a directory before it writes the files in it.
-  it.fails('boxrun cp keeps the times of directories in both directions', async () => {
+  it('boxrun cp keeps the times of directories in both directions', async () => {
     fs.mkdirSync(path('timed/sub'), { recursive: true });
     fs.writeFileSync(path('timed/sub/file'), 'x');
     for (const name of ['timed/sub/file', 'timed/sub', 'timed']) fs.utimesSync(path(name), then, then);
@@ -266,7 +266,7 @@ describe('files and directories that are hard to read', () => {
   });
 
   // Fails today: tar of the box writes an archive into a file, and there is no room for it. The agent will send it.
-  it.fails('boxrun cp copies a directory from a full disk', async () => {
+  it('boxrun cp copies a directory from a full disk', async () => {
     await server.client.create({ image: 'base', name: 'full', cpu: 1, memory_mb: 128, disk_size_gb: 1 });
     await inBox('mkdir /d; dd if=/dev/zero of=/d/fill bs=1M; echo a >/d/a', 'full');
     try {

@@ -125,7 +125,7 @@ const places: Readonly<Record<string, readonly string[]>> = {
     'src/shared/process/lock.ts',
     'src/worker/drivers/',
     'src/cli/server/running-server.ts', // Starts the server if none runs.
-    'src/cli/copy/local-tar.ts', // Streams directories through the tar of the host.
+    'src/sdk/local-tar.ts', // Streams directories through the tar of the host.
     'src/shared/images/archive.ts', // Streams an archive of any length through its decompressor.
   ],
   'node:worker_threads': ['src/gateway/'],

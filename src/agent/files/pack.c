@@ -191,8 +191,11 @@ static uint64_t putBytes(int fd, uint64_t offset, uint64_t bytes) {
   return done;
 }
 
-/** Puts a file with holes: a map of its data in decimal lines (GNU's format 1.0), then the data. */
-static void putSparse(int fd, const struct stat *file, const struct extent *extents, long count) {
+/**
+ * Puts a file with holes: a map of its data in decimal lines (GNU's format 1.0), then the data. Returns 0 if a part of
+ * the data was gone.
+ */
+static int putSparse(int fd, const struct stat *file, const struct extent *extents, long count) {
   const size_t room = (size_t)(count * 2 + 1) * 21 + tarBlock;
   char *map = malloc(room);
   if (map == NULL) failWith(ENOMEM, path, "out of memory");
@@ -208,26 +211,30 @@ static void putSparse(int fd, const struct stat *file, const struct extent *exte
   putEntry(file, tarFile, "", mapBytes + data, (uint64_t)file->st_size);
   put(map, mapBytes);
   free(map);
+  int isWhole = 1;
   for (long at = 0; at < count; at++)
-    if (putBytes(fd, extents[at].offset, extents[at].bytes) < extents[at].bytes)
-      warnChanged(path, "it became shorter while it was read");
+    if (putBytes(fd, extents[at].offset, extents[at].bytes) < extents[at].bytes) isWhole = 0;
   putZeros(paddingOf(data));
+  return isWhole;
 }
 
 static void packFile(int fd, const struct stat *file) {
   static struct extent extents[extentsMax];
+  struct stat after;
   addXattrs(fd);
   const long count = findExtents(fd, file, extents);
-  if (count >= 0) {
-    putSparse(fd, file, extents, count);
-    return;
-  }
   const uint64_t size = (uint64_t)file->st_size;
-  putEntry(file, tarFile, "", size, size);
-  if (putBytes(fd, 0, size) < size) warnChanged(path, "it became shorter while it was read");
-  putZeros(paddingOf(size));
-  struct stat after;
-  if (fstat(fd, &after) == 0 && after.st_size > file->st_size) warnChanged(path, "it grew while it was read");
+  int isShorter;
+  if (count >= 0) isShorter = !putSparse(fd, file, extents, count);
+  else {
+    putEntry(file, tarFile, "", size, size);
+    isShorter = putBytes(fd, 0, size) < size;
+    putZeros(paddingOf(size));
+  }
+  if (isShorter) warnChanged(path, "it became shorter while it was read");
+  else if (fstat(fd, &after) == 0 && (after.st_size != file->st_size || after.st_mtim.tv_sec != file->st_mtim.tv_sec ||
+                                      after.st_mtim.tv_nsec != file->st_mtim.tv_nsec))
+    warnChanged(path, "it changed while it was read");
 }
 
 /** Returns the first path of a file that was packed before under another name. NULL: it is remembered now. */

@@ -1,22 +1,17 @@
-// Copies files and directories between this host and a box. A file is streamed through the API. A directory is sent as
-// a tar archive: the tar of one side packs it, the tar of the other side unpacks it. Contents are never held in memory,
-// and a copy of a file that fails leaves no partial file. The archive in the box is removed after the copy; if that
-// removal fails, it stays there.
-import { randomBytes } from 'node:crypto';
+// Copies files and directories between this host and a box. A file is streamed through the API. A directory is streamed
+// as a tar archive, which is neither held in memory nor written to a disk. A copy of a file that fails leaves no partial
+// file.
 import { createReadStream, type Stats } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, posix } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { BoxRunClient } from '../../sdk/index.ts';
+import { packDirectory, unpackInto } from '../../sdk/local-tar.ts';
 import { writeLocalFile } from '../../sdk/local-write.ts';
 import type { Copy } from './copy-paths.ts';
-import { changedWhileRead, isGnuTar, packDirectory, unpackInto } from './local-tar.ts';
 import { resolveHere, UsageError } from '../parsing/options.ts';
 import { passOn } from '../render/command-output.ts';
 import { createProgressLine, renderBytes } from '../render/render.ts';
-
-/** Uploads and downloads act as root of the box. The commands of a copy do too, whatever the image's user is. */
-const root = '0';
 
 interface CopyOptions {
   readonly isQuiet: boolean;
@@ -99,14 +94,8 @@ function attributesOf({ mode, mtime }: Stats): { readonly mode: number; readonly
 }
 
 async function uploadDirectory({ client, box, local, signal, count, warn }: Work, target: string): Promise<void> {
-  const archive = archivePath();
-  try {
-    await client.upload(box, count(packDirectory(local, { signal, warn }), null), archive, { signal, mode: 0o600 });
-    await inBox(client, box, ['mkdir', '-p', target], signal);
-    await inBox(client, box, ['tar', '-xof', archive, '-C', target], signal);
-  } finally {
-    await removeInBox(client, box, archive);
-  }
+  const packed = count(packDirectory(local, { signal, warn }), null);
+  refuseLeftOut(await client.files(box).unpack(target, packed, { signal }), warn);
 }
 
 async function download(work: Work): Promise<void> {
@@ -123,37 +112,25 @@ async function download(work: Work): Promise<void> {
 }
 
 async function downloadDirectory(work: Work): Promise<void> {
-  const { client, box, local, path, signal, count } = work;
-  const archive = archivePath();
+  const { client, box, local, path, signal, count, warn } = work;
   if (path === '/') throw new UsageError('the root directory of a box cannot be copied; choose a directory in it');
-  try {
-    await client.upload(box, new Uint8Array(), archive, { signal, mode: 0o600 });
-    await packInBox(work, archive);
-    const { body, size } = await client.download(box, archive, { signal });
-    if (local === '-') {
-      for await (const piece of body) await passOn(process.stdout, piece, signal);
-      return;
-    }
+  const { body, warnings } = await client.files(box).pack(path, { signal });
+  if (local === '-') {
+    for await (const piece of body) await passOn(process.stdout, piece, signal);
+  } else {
     const target = await localTarget(local, path);
     await mkdir(target, { recursive: true });
-    await unpackInto(target, count(body, size), signal);
-  } finally {
-    await removeInBox(client, box, archive);
+    await unpackInto(target, count(body, null), signal);
   }
+  const { leftOut, changed } = warnings();
+  if (changed.length > 0) warn(`files changed during the copy: ${changed.join('; ')}`);
+  refuseLeftOut(leftOut, warn);
 }
 
-/** Exit code 1 of GNU tar means that files changed while tar read them. Exit code 1 of any other tar is a failure. */
-async function packInBox({ client, box, path, signal, warn }: Work, archive: string): Promise<void> {
-  const cmd = ['tar', '-cf', archive, '-C', path, '.'];
-  const { exitCode, error, stderr } = await client.exec(box, { ...internal(cmd), env: { LC_ALL: 'C' } }, { signal });
-  if (exitCode === 1 && error === null) {
-    const { stdout } = await client.exec(box, internal(['tar', '--version']), { signal });
-    if (isGnuTar(stdout)) {
-      warn(changedWhileRead(stderr));
-      return;
-    }
-  }
-  refuseFailure(cmd, { exitCode, error, stderr });
+/** The copy has everything else. @throws RUNTIME_ERROR if something is missing */
+function refuseLeftOut(leftOut: readonly string[], warn: (text: string) => void): void {
+  for (const text of leftOut) warn(text);
+  if (leftOut.length > 0) throw new BoxRunError('RUNTIME_ERROR', 'the copy is not complete; see the warnings');
 }
 
 /** If `local` is a directory, or is written as one, the copy goes into it and keeps its name. */
@@ -167,42 +144,15 @@ async function localTarget(local: string, path: string): Promise<string> {
   return isLocalDirectory ? join(local, posix.basename(path)) : local;
 }
 
-/**
- * A new path for the archive in the box. The root directory is on the box's own disk. It is never a volume, and never
- * a part of the copied directory.
- */
-function archivePath(): string {
-  return `/.boxrun-${randomBytes(6).toString('hex')}.tar`;
-}
-
-/** False for a box without the program `test`. Such a box has no tar either, so no directory can be copied there. */
 async function isDirectory({ client, box, path, signal }: Work): Promise<boolean> {
-  return (await client.exec(box, internal(['test', '-d', path]), { signal })).exitCode === 0;
-}
-
-/** The command of the user is the copy, so lists and events do not show what the copy runs in the box. */
-function internal(cmd: readonly string[]) {
-  return { cmd: [...cmd], user: root, internal: true };
-}
-
-async function inBox(client: BoxRunClient, box: string, cmd: readonly string[], signal: AbortSignal): Promise<void> {
-  refuseFailure(cmd, await client.exec(box, internal(cmd), { signal }));
-}
-
-type Outcome = Pick<Awaited<ReturnType<BoxRunClient['exec']>>, 'exitCode' | 'error' | 'stderr'>;
-
-/** @throws RUNTIME_ERROR with the error output of the command, if it failed */
-function refuseFailure(cmd: readonly string[], { exitCode, error, stderr }: Outcome): void {
-  if (exitCode === 0) return;
-  throw new BoxRunError('RUNTIME_ERROR', `in the box, ${cmd[0]} failed: ${(error ?? stderr).trim()}`, {
-    ...(exitCode === 127 ? { hint: 'to copy directories, the box needs the program tar' } : {}),
-  });
-}
-
-/**
- * Removes the archive, also after an interrupt (so it has a signal of its own). Ignores errors: an error of the copy
- * itself is more useful to the user.
- */
-async function removeInBox(client: BoxRunClient, box: string, path: string): Promise<void> {
-  await client.exec(box, internal(['rm', '-f', path]), { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
+  try {
+    return (await client.files(box).stat(path, { signal })).type === 'directory';
+  } catch (error) {
+    if (!(error instanceof BoxRunError)) throw error;
+    if (error.code === 'FILE_NOT_FOUND') return false;
+    if (error.code !== 'RUNTIME_ERROR') throw error;
+    // The box has no agent for files. The user's command is the copy, so no list shows this one.
+    const test = { cmd: ['test', '-d', path], user: '0', internal: true };
+    return (await client.exec(box, test, { signal })).exitCode === 0;
+  }
 }

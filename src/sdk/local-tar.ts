@@ -5,25 +5,12 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { BoxRunError } from '../../shared/errors.ts';
+import { BoxRunError } from '../shared/errors.ts';
+import type { PackOptions } from './platform.ts';
 
-interface PackOptions {
-  readonly signal: AbortSignal;
-  /** Called if files changed while tar read them. */
-  readonly warn: (text: string) => void;
-}
-
-/** Whether `version`, the output of `tar --version`, is that of GNU tar. Exit code 1 of GNU tar is no failure. */
-export function isGnuTar(version: string): boolean {
-  return version.includes('GNU tar');
-}
-
-/**
- * The warning for exit code 1 of GNU tar: files changed or were removed while tar read them. The archive is complete.
- * @param output error output of tar
- */
-export function changedWhileRead(output: string): string {
-  return `files changed during the copy: ${output.trim()}`;
+/** GNU tar keeps holes and extended attributes if it is asked to, and its exit code 1 is no failure. */
+function isGnuTar(): boolean {
+  return spawnSync('tar', ['--version'], { encoding: 'utf8' }).stdout.includes('GNU tar');
 }
 
 export async function* packDirectory(
@@ -31,11 +18,14 @@ export async function* packDirectory(
   { signal, warn }: PackOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
   // The C locale gives the messages that the documentation of tar quotes, not translations.
-  const args = ['LC_ALL=C', 'tar', '-cf', '-', '-C', directory, '.'];
-  const child = spawn('env', args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
+  const isGnu = isGnuTar();
+  const extra = isGnu ? ['--format=posix', '--sparse', '--xattrs'] : [];
+  const args = ['LC_ALL=C', 'tar', ...extra, '-cf', '-', '-C', directory, '.'];
+  const child = spawn('env', args, { stdio: ['ignore', 'pipe', 'pipe'], ...withSignal(signal) });
   const ended = endOf(child, child.stderr, (output) => {
-    if (!isGnuTar(spawnSync('tar', ['--version'], { encoding: 'utf8' }).stdout)) return false;
-    warn(changedWhileRead(output));
+    if (!isGnu) return false;
+    // Exit code 1 means that files changed or were removed meanwhile. The archive is complete.
+    warn(`files changed during the copy: ${output.trim()}`);
     return true;
   });
   ended.catch(() => undefined);
@@ -50,13 +40,14 @@ export async function* packDirectory(
 export async function unpackInto(
   directory: string,
   archive: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
-  const tar = ['tar', '-x', '--no-same-owner', '--no-same-permissions', '-C', directory, '-f', '-'];
+  const extra = isGnuTar() ? ['--xattrs', '--xattrs-include=user.*'] : [];
+  const tar = ['tar', '-x', ...extra, '--no-same-owner', '--no-same-permissions', '-C', directory, '-f', '-'];
   // Root may make device nodes. setpriv takes that right away, because the box chose the contents of the archive.
   const [command = '', ...args] =
     process.getuid?.() === 0 ? ['setpriv', '--bounding-set', '-mknod', '--inh-caps', '-mknod', '--', ...tar] : tar;
-  const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], signal });
+  const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], ...withSignal(signal) });
   const ended = endOf(child, child.stderr);
   ended.catch(() => undefined);
   try {
@@ -86,4 +77,8 @@ async function endOf(
   const [code] = (await once(child, 'close')) as [number | null];
   if (code === 1 && mayEndWith1(output)) return;
   if (code !== 0) throw new BoxRunError('RUNTIME_ERROR', `tar failed: ${output.trim()}`);
+}
+
+function withSignal(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
 }
