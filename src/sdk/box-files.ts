@@ -178,7 +178,8 @@ export class BoxFiles {
 
   /**
    * Unpacks a tar archive into a directory, which is made if it is missing.
-   * @param options.owners true: files get the owners that the archive names, by number. Otherwise they belong to the user
+   * @param options.owners true: files get the owners that the archive names, by number. Otherwise they belong to the
+   * user
    * @returns what could not be made, such as devices
    */
   async unpack(

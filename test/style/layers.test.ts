@@ -76,7 +76,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/ui/terminal': ['live'],
   'src/worker/agent': ['drivers'],
   'src/worker/commands': ['drivers', 'files', 'output', 'terminals'],
-  'src/worker/files': ['drivers'],
+  'src/worker/files': ['agent', 'drivers'],
   'src/worker/terminals': ['drivers'],
   'src/worker/drivers/boxlite/agent': ['guest', '../../agent'],
   'src/worker/drivers/boxlite/vm': ['agent', 'guest', 'home'],

@@ -1,6 +1,6 @@
 // Copies files and directories between this host and a box. A file is streamed through the API. A directory is streamed
-// as a tar archive, which is neither held in memory nor written to a disk. A copy of a file that fails leaves no partial
-// file.
+// as a tar archive, which is neither held in memory nor written to a disk. A copy of a file that fails leaves no
+// partial file.
 import { createReadStream, type Stats } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, posix } from 'node:path';

@@ -1,4 +1,5 @@
-// What happens with the rest of a body that the server has refused.
+// What happens with the rest of a body that the server has refused: forms of uploads, and bodies that are bytes. The
+// client must be able to read the answer.
 import type { IncomingMessage } from 'node:http';
 import { limits } from '../../shared/limits.ts';
 

@@ -1,5 +1,6 @@
-// What transfers of files have in common: their number per client, the headers of bytes from a box, and the way of a body
-// to the worker. A browser never shows bytes of a box as a page of this server: they are a download without a type.
+// What transfers of files have in common: their number per client, the headers of bytes from a box, and the way of a
+// body to the worker. A browser never shows bytes of a box as a page of this server: they are a download without a
+// type.
 import type { FastifyReply } from 'fastify';
 import type { Readable } from 'node:stream';
 import { BoxRunError } from '../../shared/errors.ts';

@@ -113,7 +113,9 @@ async function withoutProgram(work: () => Promise<void>, otherwise: (error: unkn
   }
 }
 
-/** Uploads and downloads are older than FILE_NOT_FOUND. Their clients expect RUNTIME_ERROR for a file that is missing. */
+/**
+ * Uploads and downloads are older than FILE_NOT_FOUND. Their clients expect RUNTIME_ERROR for a file that is missing.
+ */
 function asTransferError(error: unknown, path: string): unknown {
   if (!(error instanceof BoxRunError) || error.code !== 'FILE_NOT_FOUND') return error;
   return new BoxRunError('RUNTIME_ERROR', `'${path}': no such file`, { cause: error });

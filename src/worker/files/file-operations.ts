@@ -120,7 +120,11 @@ async function passOn(operation: FileOperation, program: FileProgram, stream: By
       if (!(await isReady(records))) return false;
       for await (const bytes of records.rest()) await stream.send(bytes);
       return false;
-    default:
+    case 'mkdir':
+    case 'rename':
+    case 'remove':
+    case 'chmod':
+    case 'chown':
       return false;
   }
 }

@@ -44,13 +44,13 @@ export function createRecordReader(pieces: AsyncIterator<Buffer>): RecordReader 
   async function fill(count: number): Promise<boolean> {
     const parts = [held];
     for (let bytes = held.length; bytes < count;) {
-      const { done, value } = await pieces.next();
-      if (done === true) {
+      const piece = await pieces.next();
+      if (piece.done === true) {
         held = Buffer.concat(parts);
         return false;
       }
-      parts.push(value);
-      bytes += value.length;
+      parts.push(piece.value);
+      bytes += piece.value.length;
     }
     if (parts.length > 1) held = Buffer.concat(parts);
     return true;

@@ -1,5 +1,5 @@
-// What transfers of whole files have in common, by the agent's program and by scripts: whose files they are, which paths
-// they take, and how the bytes of a file go to the client.
+// What transfers of whole files have in common, by the agent's program and by scripts: whose files they are, which
+// paths they take, and how the bytes of a file go to the client.
 import { posix } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
