@@ -10,6 +10,7 @@ import {
   type CrashServer,
 } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
+import { controlledPromise } from '../support/runs/unit.ts';
 import { expectIntegrity } from '../support/host/host-state.ts';
 
 let server: CrashServer;
@@ -113,5 +114,24 @@ describe('when a worker is killed', () => {
     await server.client.stopBox(box.id);
     await server.client.startBox(box.id);
     expect((await run('echo again')).stdout).toBe('again\n');
+  });
+
+  it('a write of a file ends with a clear error, and leaves the old file and no other one', async () => {
+    const files = server.client.files(box.id);
+    await files.write('/survivor', 'old');
+    const rest = controlledPromise<Buffer>();
+    async function* slowly() {
+      yield Buffer.alloc(100_000, 'x');
+      yield await rest.promise;
+    }
+    const write = files.write('/survivor', slowly());
+    write.catch(() => undefined);
+    await eventually('the write has begun', async () => (await run('ps')).stdout.includes('files 1 write'));
+    await killWorker();
+    rest.resolve(Buffer.alloc(100_000, 'x'));
+    await expect(write).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    expect(await files.readText('/survivor')).toBe('old');
+    await eventually('the program has ended', async () => !(await run('ps')).stdout.includes('files 1 write'));
+    expect((await files.list('/')).filter(({ name }) => name.startsWith('.boxrun'))).toEqual([]);
   });
 });

@@ -50,7 +50,7 @@ function layerProblems(files: readonly SourceFile[]): string[] {
 const rooms: Readonly<Record<string, readonly string[]>> = {
   'src/cli/commands': ['completion', 'copy', 'parsing', 'render', 'server', 'terminal'],
   'src/cli/completion': ['parsing'],
-  'src/cli/copy': ['parsing', 'render'],
+  'src/cli/copy': ['parsing', 'render', 'server'],
   'src/cli/server': ['parsing', 'render'],
   'src/cli/terminal': ['parsing', 'render'],
   'src/gateway/figures': ['live'],

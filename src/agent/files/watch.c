@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -81,9 +82,22 @@ static void addWatch(const char *path, int says, unsigned depth) {
   closedir(directory);
 }
 
+/**
+ * True for files that this program writes and that have no place yet. The kernel calls a file without a name `#` and a
+ * number; a real file with such a name exists.
+ */
+static int isTemporary(const char *directory, const char *name) {
+  struct stat file;
+  if (strncmp(name, ".boxrun-upload-", 15) == 0) return 1;
+  if (*name != '#' || name[1] == '\0' || name[1 + strspn(name + 1, "0123456789")] != '\0') return 0;
+  static char path[pathBytesMax];
+  if (snprintf(path, sizeof path, "%s/%s/%s", top, directory, name) >= (int)sizeof path) return 0;
+  return lstat(path, &file) != 0;
+}
+
 static char kindOf(uint32_t mask) {
   if (mask & IN_CREATE) return 'c';
-  if (mask & (IN_MODIFY)) return 'm';
+  if (mask & IN_MODIFY) return 'm';
   if (mask & IN_CLOSE_WRITE) return 'w';
   if (mask & IN_ATTRIB) return 'a';
   if (mask & IN_MOVED_FROM) return 'f';
@@ -113,6 +127,7 @@ static int takeChange(const struct inotify_event *event) {
   }
   const int isDirectory = (event->mask & IN_ISDIR) != 0;
   if (isDirectory && *name == '\0' && !isTop) return 1; // The watch above reports it, too.
+  if (isTemporary(directory, name)) return 1;
   putChange(kindOf(event->mask), isDirectory, directory, name);
   if (!isRecursive || !isDirectory || (event->mask & (IN_CREATE | IN_MOVED_TO)) == 0) return 1;
   char *below = malloc(strlen(directory) + strlen(name) + 2);

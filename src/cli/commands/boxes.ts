@@ -63,7 +63,8 @@ const statuses = ['creating', 'running', 'stopped', 'error', 'all'] as const;
 export const listCommand = defineCommand({
   name: 'ls',
   aliases: ['ps', 'list'],
-  describe: 'list boxes, newest first',
+  describe: 'list boxes, newest first, or the files in a directory of a box',
+  positionals: { path: { describe: 'BOX:PATH lists files instead of boxes', kind: 'boxOrFile' } },
   options: {
     status: {
       type: 'text',
@@ -87,10 +88,16 @@ export const listCommand = defineCommand({
     ['ls -s running', 'the running boxes'],
     ['ls -q', 'only the ids'],
     ["ls --format '{{.name}} {{.labels.team}}'", 'chosen fields; --json shows all of them'],
+    ['ls web:/srv', 'the files in the directory /srv of the box web'],
   ],
-  async run({ status, label, all, quiet, json, format, 'no-trunc': isWhole }, { withClient }) {
+  async run({ path, status, label, all, quiet, json, format, 'no-trunc': isWhole }, { withClient }) {
     const form = listFormOf({ json, quiet, format });
     return withClient(async (client) => {
+      if (path !== undefined) {
+        const { listFiles } = await import('../copy/list-files.ts');
+        await listFiles(client, path, form, isWhole ? Infinity : undefined);
+        return 0;
+      }
       const isEvery = all || status === 'all';
       const boxes = await client.listBoxes({ ...(isEvery ? {} : { status }), labels: label });
       printList(boxes, form, {

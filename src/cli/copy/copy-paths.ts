@@ -1,8 +1,9 @@
-// Reads the arguments of `boxrun cp`: on one side are paths in a box (BOX:PATH), on the other side are local paths.
+// Reads paths in boxes (BOX:PATH) and the arguments of `boxrun cp`, which has such paths on one side and local ones on
+// the other.
 // A local path with a colon needs a slash before the colon, as in ./a:b. Otherwise it would mean a box.
 import { UsageError } from '../parsing/options.ts';
 
-interface BoxPath {
+export interface BoxPath {
   readonly box: string;
   /** Absolute, or relative to the box's working directory. */
   readonly path: string;
@@ -37,7 +38,8 @@ export function parseCopy(source: string, target: string): Copy {
   throw new UsageError(`exactly one of SOURCE and TARGET must be BOX:PATH, but ${problem}`);
 }
 
-function parseBoxPath(text: string): BoxPath | null {
+/** Null if the text is no BOX:PATH. */
+export function parseBoxPath(text: string): BoxPath | null {
   const [, box, path] = /^([A-Za-z0-9][A-Za-z0-9_.-]*):(.*)$/s.exec(text) ?? [];
   if (box === undefined || path === undefined) return null;
   if (path === '') throw new UsageError(`a path must follow the colon in '${text}'`);

@@ -2,7 +2,7 @@
 // Nothing else is printed to standard output, so that programs can read it.
 import { printJson, printLines } from './render.ts';
 
-interface ListForm {
+export interface ListForm {
   readonly isJson: boolean;
   readonly isQuiet: boolean;
   /** Makes the line of one row. Null: a table. */

@@ -15,7 +15,8 @@ export function takePlace({ transfers }: Pick<GatewayParts, 'transfers'>, { raw,
 
 /** Sends a body to the worker. @throws VALIDATION_ERROR if it was cut */
 export async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
-  for await (const piece of file) await stream.send(piece as Buffer);
+  // The rest of a refused body is read by discardRest, so leaving this loop must not close the connection.
+  for await (const piece of file.iterator({ destroyOnReturn: false })) await stream.send(piece as Buffer);
   if ((file as { truncated?: boolean }).truncated === true)
     throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
   await stream.end();

@@ -112,8 +112,19 @@ class RunningProgram implements FileProgram {
   async #send(bytes: Buffer): Promise<void> {
     const { stdin } = this.#handle;
     const sent = new Promise<boolean>((resolve) => {
-      if (stdin === null || !stdin.writable) resolve(false);
-      else stdin.write(bytes, (error) => resolve(error === null || error === undefined));
+      if (stdin === null || !stdin.writable) {
+        resolve(false);
+        return;
+      }
+      // A stream that is closed while it waits never calls back.
+      const onClose = () => {
+        resolve(false);
+      };
+      stdin.once('close', onClose);
+      stdin.write(bytes, (error) => {
+        stdin.off('close', onClose);
+        resolve(error === null || error === undefined);
+      });
     });
     if (await withDeadline(sent, limits.fileAnswerMs, 'an answer of the box')) return;
     await this.end();
