@@ -399,6 +399,9 @@ int serveFiles(int count, char **args) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
+  // Larger pipes mean fewer changes between this program and the agent. If the kernel refuses, they stay as they are.
+  fcntl(inputFd, F_SETPIPE_SZ, pipeBytes);
+  fcntl(answerFd, F_SETPIPE_SZ, pipeBytes);
   umask(0);
   signal(SIGPIPE, SIG_IGN); // The write fails instead, and temporary files are removed.
   for (size_t at = 0; at < sizeof operations / sizeof *operations; at++) {

@@ -12,7 +12,8 @@
 
 enum {
   pathBytesMax = 1 << 16, // of a path below the given one; the kernel takes at most 4,096 bytes at once
-  blockBytes = 1 << 16,
+  blockBytes = 1 << 17,
+  pipeBytes = 1 << 20,
   depthMax = 512, // directories below each other, with one descriptor each
   warningsMax = 20,
   exitFailed = 1,

@@ -19,6 +19,37 @@ export function encodeFrame(message: unknown): Buffer {
   return frame;
 }
 
+/** The longest head of a frame with bytes: the length, an array of two, the text `data`, the length of the bytes. */
+export const bytesHeadMax = headerBytes + 1 + 5 + 5;
+const bytesStart = Buffer.from([0x92, 0xa4, ...Buffer.from('data')]);
+const bin32 = 0xc6;
+
+/**
+ * The head of the frame `['data', bytes]`. The bytes follow it unchanged, so a sender need not copy them.
+ * @param count how many bytes follow
+ */
+export function encodeBytesHead(count: number): Buffer {
+  const head = Buffer.allocUnsafe(bytesHeadMax);
+  head.writeUInt32BE(bytesHeadMax - headerBytes + count, 0);
+  bytesStart.copy(head, headerBytes);
+  head[bytesHeadMax - 5] = bin32;
+  head.writeUInt32BE(count, bytesHeadMax - 4);
+  return head;
+}
+
+/**
+ * If a frame made by encodeBytesHead begins here, the number of its bytes. Null: another frame, or too little of it.
+ * @throws FrameError if the frame is too long, or if it has more than its bytes
+ */
+export function readBytesHead(front: Buffer, frameBytesMax: number): number | null {
+  if (front.length < bytesHeadMax || front[bytesHeadMax - 5] !== bin32) return null;
+  if (bytesStart.compare(front, headerBytes, headerBytes + bytesStart.length) !== 0) return null;
+  const frameBytes = nextFrameBytes(front, frameBytesMax) ?? 0;
+  const count = front.readUInt32BE(bytesHeadMax - 4);
+  if (frameBytes !== bytesHeadMax + count) throw new FrameError('a frame with bytes has something else, too');
+  return count;
+}
+
 /**
  * Makes a function that takes the pieces that a socket reads, and returns the messages that are complete. It holds at
  * most one frame and one piece.

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { drained } from '../waiting/drained.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import { createFrameDecoder, encodeFrame } from './frame.ts';
+import { bytesHeadMax, createFrameDecoder, encodeBytesHead, encodeFrame, readBytesHead } from './frame.ts';
 import { connectTo } from './socket.ts';
 import { decodeError, encodeError, type WireError } from './wire.ts';
 
@@ -43,6 +43,9 @@ export interface ByteStream {
 
 /** Bytes: the longest piece, and room for the message around it. */
 const frameBytesMax = limits.streamPieceBytesMax + 64 * 1024;
+/** Bytes of the length before each frame. */
+const frameHeadBytes = 4;
+const noBytes: Buffer = Buffer.alloc(0);
 
 /**
  * Connects to a stream socket and sends the token.
@@ -77,8 +80,10 @@ class SocketStream implements ByteStream {
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   readonly #pieces: AsyncIterator<Buffer>;
-  readonly #decode = createFrameDecoder(frameBytesMax);
-  #messages: unknown[] = [];
+  /** What was read and is not given yet. */
+  #held = noBytes;
+  /** Bytes of the present frame that are not given yet. They are given as they come, without a copy. */
+  #bytesLeft = 0;
   #hasEnded = false;
 
   constructor(socket: Socket) {
@@ -93,8 +98,13 @@ class SocketStream implements ByteStream {
   }
 
   async send(bytes: Uint8Array): Promise<void> {
-    for (let from = 0; from < bytes.length; from += limits.streamSendBytes) {
-      await this.write(['data', bytes.subarray(from, from + limits.streamSendBytes)]);
+    for (let from = 0; from < bytes.length; from += limits.streamPieceBytesMax) {
+      const piece = bytes.subarray(from, from + limits.streamPieceBytesMax);
+      this.#socket.cork();
+      this.#put(encodeBytesHead(piece.length));
+      const hasRoom = this.#put(piece);
+      this.#socket.uncork();
+      await this.#room(hasRoom);
     }
   }
 
@@ -112,6 +122,8 @@ class SocketStream implements ByteStream {
 
   async next(): Promise<StreamItem | null> {
     if (this.#hasEnded) return null;
+    const bytes = await this.#nextBytes();
+    if (bytes !== null) return { bytes };
     const message = await this.message();
     switch (message[0]) {
       case 'data':
@@ -136,24 +148,76 @@ class SocketStream implements ByteStream {
     this.#socket.destroy();
   }
 
-  async message(): Promise<StreamMessage> {
-    while (this.#messages.length === 0) {
-      const piece = await this.#pieces.next().catch(() => null);
-      if (piece === null || piece.done === true) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
-      try {
-        this.#messages = this.#decode(piece.value);
-      } catch {
-        throw this.#refuse();
-      }
+  /** The next bytes, if a frame with bytes is next. */
+  async #nextBytes(): Promise<Uint8Array | null> {
+    if (this.#bytesLeft === 0) {
+      await this.#fill(frameHeadBytes);
+      // Every frame says its length first. A shorter one than the head cannot have bytes.
+      if (this.#held.readUInt32BE(0) + frameHeadBytes < bytesHeadMax) return null;
+      await this.#fill(bytesHeadMax);
+      const count = this.#checked(() => readBytesHead(this.#held, frameBytesMax));
+      if (count === null) return null;
+      this.#held = this.#held.subarray(bytesHeadMax);
+      this.#bytesLeft = count;
     }
-    const message = parseMessage(this.#messages.shift());
+    if (this.#held.length === 0 && this.#bytesLeft > 0) this.#held = await this.#read();
+    const bytes = this.#held.subarray(0, this.#bytesLeft);
+    this.#held = this.#held.subarray(bytes.length);
+    this.#bytesLeft -= bytes.length;
+    return bytes;
+  }
+
+  /** The next frame, which is no frame of #nextBytes. */
+  async message(): Promise<StreamMessage> {
+    const decode = createFrameDecoder(frameBytesMax);
+    await this.#fill(frameHeadBytes);
+    const frameBytes = frameHeadBytes + this.#held.readUInt32BE(0);
+    if (frameBytes > frameHeadBytes + frameBytesMax) throw this.#refuse();
+    await this.#fill(frameBytes);
+    const [decoded] = this.#checked(() => decode(this.#held.subarray(0, frameBytes)));
+    this.#held = this.#held.subarray(frameBytes);
+    const message = parseMessage(decoded);
     if (message === null) throw this.#refuse();
     return message;
   }
 
+  /** Reads until `count` bytes are held. */
+  async #fill(count: number): Promise<void> {
+    if (this.#held.length >= count) return;
+    const pieces = [this.#held];
+    for (let bytes = this.#held.length; bytes < count;) {
+      const piece = await this.#read();
+      pieces.push(piece);
+      bytes += piece.length;
+    }
+    this.#held = Buffer.concat(pieces);
+  }
+
+  async #read(): Promise<Buffer> {
+    const piece = await this.#pieces.next().catch(() => null);
+    if (piece === null || piece.done === true) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
+    return piece.value;
+  }
+
+  #checked<T>(decode: () => T): T {
+    try {
+      return decode();
+    } catch {
+      throw this.#refuse();
+    }
+  }
+
   async write(message: StreamMessage): Promise<void> {
+    await this.#room(this.#put(encodeFrame(message)));
+  }
+
+  #put(bytes: Uint8Array): boolean {
     if (!this.#socket.writable) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
-    if (this.#socket.write(encodeFrame(message))) return;
+    return this.#socket.write(bytes);
+  }
+
+  async #room(hasRoom: boolean): Promise<void> {
+    if (hasRoom) return;
     await drained(this.#socket);
     if (this.#socket.destroyed) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
   }
