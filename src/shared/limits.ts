@@ -196,9 +196,8 @@ export const limits = {
 
   // Worker: streams, files and terminals
 
-  /** Bytes in one message of a stream; a peer that sends more loses its connection. A sender splits into the second. */
+  /** Bytes in one message of a stream; a peer that sends more loses its connection. */
   streamPieceBytesMax: 256 * 1024,
-  streamSendBytes: 64 * 1024,
   /** Milliseconds in which the token of a stream must be used. Then it is invalid. */
   streamTokenMs: 10_000,
   /** Tokens of one worker that are not used yet. The next one is refused with TOO_MANY_REQUESTS. */

@@ -94,6 +94,9 @@ function absolute(path: string, workdir: string): string {
   return path.startsWith('/') ? path : `${posix.join('/', workdir)}/${path}`;
 }
 
+/** Characters of records that are sent together. */
+const textCharsMax = 64 * 1024;
+
 /** Passes the bytes of the operation on. @returns true if a list has more entries */
 async function passOn(operation: FileOperation, program: FileProgram, stream: ByteStream): Promise<boolean> {
   if (operation.do === 'write' || operation.do === 'unpack') {
@@ -163,7 +166,7 @@ async function sendRecords(
   let text = '';
   let isFirst = true;
   for (;;) {
-    if (text !== '' && (!records.hasNext || text.length > limits.streamSendBytes)) {
+    if (text !== '' && (!records.hasNext || text.length > textCharsMax)) {
       await stream.send(Buffer.from(text));
       text = '';
     }

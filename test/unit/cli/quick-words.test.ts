@@ -94,7 +94,7 @@ it('reads common command lines without yargs', () => {
 it.each([
   [''],
   ['nonsense'],
-  ['ls extra'],
+  ['ls web:/a web:/b'],
   ['ls --nonsense'],
   ['ls -x'],
   ['ls -s'],

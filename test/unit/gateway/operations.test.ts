@@ -9,12 +9,18 @@ import { addRoutes } from '../../../src/gateway/routes/registration.ts';
 
 const all: readonly (readonly [string, Operation])[] = Object.entries(operations);
 
+/** The example of such a body is a file. */
+const bytes = 'application/octet-stream';
+
 describe('the example of an operation', () => {
-  it.each(all.filter(([, { body }]) => body !== undefined))('has a body that fits: %s', (_id, { body, example }) => {
-    if (body === undefined) throw new Error('the operation has no body');
-    expect(unknownFields(body.schema, example?.body)).toEqual([]);
-    expect(() => createParse(body.schema)(example?.body)).not.toThrow();
-  });
+  it.each(all.filter(([, { body }]) => body !== undefined && body.contentType !== bytes))(
+    'has a body that fits: %s',
+    (_id, { body, example }) => {
+      if (body === undefined) throw new Error('the operation has no body');
+      expect(unknownFields(body.schema, example?.body)).toEqual([]);
+      expect(() => createParse(body.schema)(example?.body)).not.toThrow();
+    },
+  );
 
   it.each(all.filter(([, { query }]) => query !== undefined))(
     'has a query that fits: %s',

@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
+import { encodeBytesHead, encodeFrame } from '../../../src/shared/ipc/frame.ts';
 import { acceptStream, openStream, type ByteStream } from '../../../src/shared/ipc/stream.ts';
 import { connectTo } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -49,7 +50,7 @@ it('a stream passes bytes and control messages in order, and then the end', asyn
   expect(await client.next()).toMatchObject({ bytes: expect.anything() as unknown });
 });
 
-it('a stream cuts long pieces, and sends no more than the other side reads', async () => {
+it('a stream passes long pieces on in parts, and sends no more than the other side reads', async () => {
   const { client, server } = await pair();
   const total = 32 * limits.streamPieceBytesMax;
   let isSent = false;
@@ -57,7 +58,7 @@ it('a stream cuts long pieces, and sends no more than the other side reads', asy
     isSent = true;
   });
   const first = (await server.next()) as { bytes: Uint8Array };
-  expect(first.bytes.length).toBe(limits.streamSendBytes);
+  expect(first.bytes.length).toBeLessThanOrEqual(limits.streamPieceBytesMax);
   expect(isSent).toBe(false);
   let got = first.bytes.length;
   while (got < total) got += ((await server.next()) as { bytes: Uint8Array }).bytes.length;
@@ -98,4 +99,34 @@ it('a stream is refused if it starts with an invalid frame or one that is too lo
     await eventually('it is accepted', () => outcomes.length === 1);
     expect(await outcomes[0]).toMatchObject({ code: 'UNAVAILABLE' });
   }
+});
+
+it('a stream keeps the order of bytes and messages, and understands bytes of an earlier version', async () => {
+  let accepted: ReturnType<typeof acceptStream> | null = null;
+  const path = await listening((socket) => {
+    accepted = acceptStream(socket);
+  });
+  const socket = await connectTo(path);
+  onTestFinished(() => {
+    socket.destroy();
+  });
+  const ofEarlierVersion = (count: number, value: number) => encodeFrame(['data', Buffer.alloc(count, value)]);
+  const frames = [
+    encodeFrame(['open', 'tok']),
+    encodeFrame(['control', 'first']),
+    ...[encodeBytesHead(100_000), Buffer.alloc(100_000, 1)],
+    ...[ofEarlierVersion(300, 2), ofEarlierVersion(70_000, 3), encodeBytesHead(0)],
+    ...[encodeBytesHead(1), Buffer.alloc(1, 5)],
+    encodeFrame(['control', 'last']),
+    encodeFrame(['end']),
+  ];
+  socket.write(Buffer.concat(frames));
+  await eventually('the server has it', () => accepted !== null);
+  const { stream } = await (accepted as unknown as ReturnType<typeof acceptStream>);
+  const seen: unknown[] = [];
+  for (let item = await stream.next(); item !== null; item = await stream.next()) {
+    if ('control' in item) seen.push(item.control);
+    else for (const value of item.bytes) if (seen.at(-1) !== value) seen.push(value);
+  }
+  expect(seen).toEqual(['first', 1, 2, 3, 5, 'last']);
 });
