@@ -232,6 +232,24 @@ it('files are uploaded by choosing and by dropping, and can be downloaded', asyn
   expect(await dashboard.axeProblems()).toEqual([]);
 });
 
+it('the directory is listed and follows the box; a click opens, downloads or removes', async () => {
+  const { page } = dashboard;
+  const files = page.getByRole('table', { name: 'Files in' });
+  await files.getByRole('button', { name: 'one.txt' }).waitFor();
+  await server.client.exec('first', ['sh', '-c', 'mkdir /root/in/sub; echo deep >/root/in/sub/deep.txt']);
+  await files.getByRole('button', { name: 'sub/' }).click();
+  const download = page.waitForEvent('download');
+  await files.getByRole('button', { name: 'deep.txt' }).click();
+  expect(await new Response((await (await download).createReadStream()) as unknown as BodyInit).text()).toBe('deep\n');
+  expect(await page.getByLabel('Directory in the box').inputValue()).toBe('/root/in/sub');
+  await files.getByRole('button', { name: 'Up to /root/in' }).click();
+  await files.getByRole('row', { name: /^sub/ }).getByRole('button', { name: 'Remove' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await files.getByRole('button', { name: 'sub/' }).waitFor({ state: 'detached' });
+  expect((await server.client.exec('first', ['ls', '/root/in'])).stdout).toBe('one.txt\ntwo.txt\n');
+  expect(await dashboard.axeProblems()).toEqual([]);
+});
+
 it('a box can be stopped and started, and its page says when it was removed', async () => {
   const { page } = dashboard;
   const head = page.locator('.page-head');

@@ -1,11 +1,14 @@
-// The tab `files` of a box: uploads files that the user drops or chooses, and downloads a file by its path.
-// Transfers go on when the user looks at another view.
+// The tab `files` of a box: shows a directory, uploads files that the user drops or chooses into it, downloads and
+// removes files. Transfers go on when the user looks at another view.
 import { useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxTitle } from '../live/box-actions.ts';
 import { boxrun, describeError } from '../live/client.ts';
 import { createStore, useStore, type Store } from '../live/store.ts';
-import { Button, EmptyNote, ErrorNote, Field } from './basics.tsx';
+import { showError } from '../live/notices.ts';
+import { Button, Dialog, EmptyNote, ErrorNote, Field } from './basics.tsx';
+import { FileList } from './file-list.tsx';
+import { formatBytes } from './format.ts';
 import { saveFile } from './save-file.ts';
 
 interface Transfer {
@@ -22,6 +25,13 @@ let nextId = 1;
 
 export function FilesTab({ box }: { readonly box: Box }) {
   const own = useStore(transfers).filter(({ boxId }) => boxId === box.id);
+  const [directory, setDirectory] = useState(box.workdir);
+  const [listed, setListed] = useState(box.workdir);
+  const [removed, setRemoved] = useState<string | null>(null);
+  const open = (path: string): void => {
+    setDirectory(path);
+    setListed(path);
+  };
   if (box.status !== 'running') {
     return (
       <EmptyNote title="The box does not run">
@@ -32,7 +42,14 @@ export function FilesTab({ box }: { readonly box: Box }) {
   return (
     <>
       <div class="files">
-        <Upload box={box} />
+        <Upload
+          box={box}
+          directory={directory}
+          onType={setDirectory}
+          onChosen={() => {
+            setListed(directory);
+          }}
+        />
         <Download box={box} />
       </div>
       <ul class="transfers" aria-live="polite" aria-label="Transfers">
@@ -46,12 +63,82 @@ export function FilesTab({ box }: { readonly box: Box }) {
           </li>
         ))}
       </ul>
+      <FileList
+        // A transfer that ends may have made the directory.
+        key={own.filter(({ status }) => status !== 'running').length}
+        box={box}
+        directory={listed}
+        onOpen={open}
+        onDownload={(path) => {
+          void download(box, path);
+        }}
+        onRemove={setRemoved}
+      />
+      {removed === null ? null : (
+        <RemoveDialog
+          box={box}
+          path={removed}
+          onClose={() => {
+            setRemoved(null);
+          }}
+        />
+      )}
     </>
   );
 }
 
-function Upload({ box }: { readonly box: Box }) {
-  const [directory, setDirectory] = useState(box.workdir);
+function RemoveDialog({
+  box,
+  path,
+  onClose,
+}: {
+  readonly box: Box;
+  readonly path: string;
+  readonly onClose: () => void;
+}) {
+  const remove = (): void => {
+    onClose();
+    boxrun
+      .files(box.id)
+      .remove(path, { recursive: true })
+      .catch((error: unknown) => {
+        showError('Remove', error);
+      });
+  };
+  return (
+    <Dialog title="Remove a file?" onClose={onClose}>
+      <p>
+        <span class="mono">{path}</span> is removed from the box. A directory goes with everything in it.
+      </p>
+      <div class="dialog-foot">
+        <Button onClick={onClose}>Keep</Button>
+        <Button kind="danger" onClick={remove}>
+          Remove
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
+
+/** Downloads a file of the box and lets the browser save it. */
+function download(box: Box, path: string): Promise<void> {
+  return track(box.id, `${path} from ${boxTitle(box)}`, async () => {
+    const { body } = await boxrun.download(box.id, path);
+    const content = await new Response(body).blob();
+    saveFile(content, path.split('/').pop() ?? 'file');
+    return formatBytes(content.size);
+  });
+}
+
+interface UploadProps {
+  readonly box: Box;
+  readonly directory: string;
+  readonly onType: (directory: string) => void;
+  /** The user has typed the whole name. */
+  readonly onChosen: () => void;
+}
+
+function Upload({ box, directory, onType, onChosen }: UploadProps) {
   const [isOver, setOver] = useState(false);
   const send = (files: FileList | null): void => {
     for (const file of files ?? []) {
@@ -88,8 +175,9 @@ function Upload({ box }: { readonly box: Box }) {
             spellcheck={false}
             value={directory}
             onInput={(event) => {
-              setDirectory(event.currentTarget.value);
+              onType(event.currentTarget.value);
             }}
+            onChange={onChosen}
           />
         )}
       </Field>
@@ -120,12 +208,7 @@ function Download({ box }: { readonly box: Box }) {
       return;
     }
     setError(null);
-    void track(box.id, `${path} from ${boxTitle(box)}`, async () => {
-      const { body } = await boxrun.download(box.id, path);
-      const content = await new Response(body).blob();
-      saveFile(content, path.split('/').pop() ?? 'file');
-      return formatBytes(content.size);
-    });
+    void download(box, path);
   };
   return (
     <section class="card" aria-label="Download">
@@ -172,9 +255,4 @@ async function track(boxId: string, text: string, work: () => Promise<string>): 
   } catch (error) {
     update({ ...transfer, status: 'failed', detail: describeError(error).message });
   }
-}
-
-function formatBytes(bytes: number): string {
-  if (bytes < 1024) return `${bytes} bytes`;
-  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
 }

@@ -76,3 +76,9 @@ function readQuoted(line: string, start: number): [text: string, end: number] {
   }
   throw new Error('a quote has no end');
 }
+
+/** The size of a file. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} bytes`;
+  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
+}
