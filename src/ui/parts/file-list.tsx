@@ -4,7 +4,7 @@ import { useEffect, useState } from 'preact/hooks';
 import type { Box, FileEntry } from '../../sdk/browser.ts';
 import { boxrun } from '../live/client.ts';
 import { Button, ErrorNote, LoadingNote } from './basics.tsx';
-import { formatBytes, formatTime } from './format.ts';
+import { formatAge, formatBytes } from './format.ts';
 
 const rowsMax = 1_000;
 /** Changes come in bursts. The list is read again this long after the first one of them, in milliseconds. */
@@ -119,7 +119,7 @@ function FileRow({ entry, path, onOpen, onDownload, onRemove }: FileRowProps) {
       <td class="number wide">
         {uid}:{gid}
       </td>
-      <td class="number wide">{formatTime(modified_at)}</td>
+      <td class="number wide">{formatAge(modified_at, Date.now())}</td>
       <td class="act">
         {isUsable ? (
           <Button
