@@ -62,8 +62,11 @@ enum {
   saysPong = 9,
   saysToken = 10, // the first frame of an agent that dials
 };
-/** Of a command. flagInputEnded is only said, of a command that the worker may not know. */
-enum { flagOwnDirectory = 1, flagTerminal = 2, flagInput = 4, flagInputEnded = 8 };
+/**
+ * Of a command. flagInputEnded is only said, of a command that the worker may not know. flagUsage: the worker wants to
+ * know what the command used. Workers of earlier versions do not set it.
+ */
+enum { flagOwnDirectory = 1, flagTerminal = 2, flagInput = 4, flagInputEnded = 8, flagUsage = 16 };
 /** The step in which a start failed. */
 enum { stageFork = 1, stageJoin = 2, stageStreams = 3, stageIds = 4, stageFrame = 5, stageKilled = 6 };
 
@@ -117,6 +120,9 @@ struct command {
   struct birth *birth;
   pid_t helper; // 0: it is reaped
   int32_t status; // the leader's exit code, as a shell reports it
+  // What the leader used, with its children that it has waited for. The peak is that of the largest process, in KiB.
+  uint64_t cpuMicroseconds;
+  uint32_t peakKib;
   uint8_t isReaped, isStarted, isFailed, isExited;
   uint8_t isKnownSaid, isStartedSaid, isFailedSaid, isExitedSaid, isQueued;
   int terminal; // the outer side of its terminal, for changes of the size; -1: it has none

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -298,9 +299,12 @@ static void helperEnded(struct command *command) {
   queueCommand(command);
 }
 
+static uint64_t microsecondsOf(struct timeval time) { return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec; }
+
 void reapChildren(void) {
   int status;
-  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+  struct rusage used;
+  for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &used)) > 0;) {
     if (WIFSTOPPED(status)) {
       // The command has made its parent its tracer (PTRACE_TRACEME). It goes on, without a tracer.
       const int number = WSTOPSIG(status);
@@ -316,6 +320,8 @@ void reapChildren(void) {
       else {
         command->isReaped = 1;
         command->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        command->cpuMicroseconds = microsecondsOf(used.ru_utime) + microsecondsOf(used.ru_stime);
+        command->peakKib = (uint32_t)used.ru_maxrss;
       }
       if (command->helper == 0 && (command->birth->leader == 0 || command->isReaped)) finish(command);
       break;

@@ -112,9 +112,12 @@ static enum answer sayNews(struct command *command) {
   }
   if (command->isExited && !command->isExitedSaid) {
     const uint64_t *atExit = command->atExit;
-    const uint32_t words[] = {(uint32_t)command->status, low(atExit[0]), high(atExit[0]), low(atExit[1]),
-                              high(atExit[1])};
-    if (!say(saysExited, command->id, words, 5, 0, NULL)) return noRoom;
+    const uint32_t words[] = {(uint32_t)command->status,     low(atExit[0]),
+                              high(atExit[0]),               low(atExit[1]),
+                              high(atExit[1]),               low(command->cpuMicroseconds),
+                              high(command->cpuMicroseconds), command->peakKib};
+    const size_t count = command->flags & flagUsage ? 8 : 5;
+    if (!say(saysExited, command->id, words, count, 0, NULL)) return noRoom;
     command->isExitedSaid = 1;
   }
   return isMore ? saidSome : saidAll;

@@ -63,6 +63,22 @@ export const Box = Type.Object({
 });
 export type Box = Static<typeof Box>;
 
+/**
+ * What a command used. A member is null if the way by which the command was started does not say it: only the agent
+ * knows the first two, and only the container driver the last two.
+ */
+export const ExecUsage = Type.Object({
+  /** CPU time of the command and of its children that it has waited for. */
+  cpu_seconds: nullable(Type.Number()),
+  /** The largest memory in RAM of one of these processes. */
+  peak_memory_bytes: nullable(Type.Integer()),
+  /** How many processes of the box the kernel has killed meanwhile because memory ran out. */
+  oom_kills: nullable(Type.Integer()),
+  /** How long the box had to wait meanwhile because it had used its share of the CPUs. */
+  throttled_seconds: nullable(Type.Number()),
+});
+export type ExecUsage = Static<typeof ExecUsage>;
+
 export const Exec = Type.Object({
   id: Type.String(),
   box_id: Type.String(),
@@ -75,6 +91,8 @@ export const Exec = Type.Object({
   error_message: nullable(Type.String()),
   created_at: Type.String(),
   finished_at: nullable(Type.String()),
+  /** Null while the command runs, and if its end is not known. */
+  usage: Type.Optional(nullable(ExecUsage)),
 });
 export type Exec = Static<typeof Exec>;
 

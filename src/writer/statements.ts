@@ -184,7 +184,8 @@ function execStatements(db: Database, keys: KeyStatements) {
      ON CONFLICT (exec_id, seq) DO NOTHING`,
   );
   const finish = db.prepare(
-    `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at
+    `UPDATE execs SET status = $status, exit_code = $exitCode, error_message = $errorMessage, finished_at = $at,
+       usage = $usage
      WHERE id = $execId AND status = 'running' RETURNING *`,
   );
   return {
@@ -199,8 +200,8 @@ function execStatements(db: Database, keys: KeyStatements) {
         const { changes } = insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
         return changes === 0 ? null : { change, state: null };
       }
-      const { execId, status, exitCode, errorMessage, at } = change;
-      const row = finish.get({ execId, status, exitCode, errorMessage, at }) as SqlRow | undefined;
+      const { execId, status, exitCode, errorMessage, usage, at } = change;
+      const row = finish.get({ execId, status, exitCode, errorMessage, at, ...toSql({ usage }) }) as SqlRow | undefined;
       return row === undefined ? null : { change, state: stateOf('exec.finished', fromSql<ExecRow>(row)) };
     },
   };

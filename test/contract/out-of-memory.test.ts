@@ -79,3 +79,30 @@ it('boxrun exec and run print "out of memory" on stderr and return the exit code
   const answer = await server.client.run({ image: 'base', cpu: 1, memory_mb: 64, cmd: ['sh', '-c', hog] });
   expect(answer).toMatchObject({ exit_code: 137, error_message: `out of memory: the kernel killed it; ${limit}` });
 });
+
+describe('the usage of a command', () => {
+  it('has its CPU time, its peak memory, and what the box had to do without', async () => {
+    const box = await server.client.create({ image: 'base', cpu: 1, memory_mb: 128, cpu_limit: 0.2 });
+    await ended(box.id, ['true']); // The first command may come before the agent.
+    const busy = 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done';
+    // tail keeps all of its input, because it is one line.
+    const { exec } = await ended(box.id, ['sh', '-c', `${busy}; head -c 30000000 /dev/zero | tail -n 1 >/dev/null`]);
+    expect(exec.usage).toMatchObject({ oom_kills: 0 });
+    expect(exec.usage?.cpu_seconds).toBeGreaterThan(0.05);
+    expect(exec.usage?.cpu_seconds).toBeLessThan(30);
+    expect(exec.usage?.peak_memory_bytes).toBeGreaterThan(28_000_000);
+    expect(exec.usage?.peak_memory_bytes).toBeLessThan(128 * 1024 * 1024);
+    expect(exec.usage?.throttled_seconds).toBeGreaterThan(0.01);
+    const killed = await ended(box.id, ['sh', '-c', hog]);
+    expect(killed.exec.usage).toMatchObject({ oom_kills: 1 });
+  });
+
+  it('is null while the command runs, and is in lists', async () => {
+    const box = await newBox();
+    const running = await server.client.startExec(box.id, { cmd: ['sleep', '1000'] });
+    expect((await server.client.getExec(box.id, running.id)).usage).toBeNull();
+    await server.client.cancelExec(box.id, running.id);
+    const [listed] = await server.client.listExecs(box.id);
+    expect(listed).toMatchObject({ id: running.id, usage: { oom_kills: 0 } });
+  });
+});

@@ -2,7 +2,7 @@
 // boxes, leases), workers (commands and their output events), gateways (which follow committed events) and the keeper.
 // Every request that changes something has the same effect when it arrives twice, so a client can send it again.
 import { Type, type Static } from 'typebox';
-import { stateKinds } from '../api.ts';
+import { ExecUsage, stateKinds } from '../api.ts';
 import { Bytes, Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { LogSettings } from './settings.ts';
@@ -36,6 +36,8 @@ export const ExecChange = Type.Union([
     status: Type.Union([Type.Literal('succeeded'), Type.Literal('failed'), Type.Literal('canceled')]),
     exitCode: Type.Union([Type.Integer(), Type.Null()]),
     errorMessage: nullableText,
+    /** Workers of the version before omit it. */
+    usage: Type.Optional(Type.Union([ExecUsage, Type.Null()])),
     at: Type.String(),
   }),
 ]);

@@ -82,6 +82,7 @@ const migrations: readonly string[] = [
   `ALTER TABLE boxes ADD COLUMN stop_grace_s REAL`,
   `ALTER TABLE boxes ADD COLUMN cpu_limit REAL`,
   `ALTER TABLE execs ADD COLUMN internal INTEGER`,
+  `ALTER TABLE execs ADD COLUMN usage TEXT`,
 ];
 
 export const schemaVersion = migrations.length;

@@ -42,7 +42,7 @@ export type EventRow = Static<typeof EventRow>;
 export type SqlValue = string | number | bigint | Uint8Array | null;
 export type SqlRow = Record<string, SqlValue>;
 
-const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits']);
+const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits', 'usage']);
 const booleanColumns = new Set(['network', 'ephemeral', 'internal']);
 
 /** The columns for the fields of a row. */

@@ -12,7 +12,7 @@ import { useExecOutput } from '../output/exec-output.ts';
 import { OutputView } from '../output/output-view.tsx';
 import { CancelButton, durationOf } from '../parts/execs-tab.tsx';
 import { EmptyNote, ErrorNote, LoadingNote, Status } from '../parts/basics.tsx';
-import { formatCommand } from '../parts/format.ts';
+import { formatBytes, formatCommand, formatSpan } from '../parts/format.ts';
 import { saveFile } from '../parts/save-file.ts';
 import { useNow } from '../parts/use-now.ts';
 import { goTo, hrefOf } from '../router.ts';
@@ -54,6 +54,7 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
               <span class="facts">
                 {exec.exit_code === null ? '' : `exit code ${exec.exit_code}, `}
                 {durationOf(exec, now)}
+                {usageOf(exec)}
               </span>
               <span class="grow" />
               {exec.status === 'running' ? <CancelButton exec={exec} /> : null}
@@ -74,6 +75,18 @@ export function ExecPage({ boxId, execId }: { readonly boxId: string; readonly e
       {output.isEnded && output.lines.count === 0 ? <p class="note">The command wrote no output.</p> : null}
     </main>
   );
+}
+
+/** What the command used, as far as it is known. */
+function usageOf({ usage }: Exec): string {
+  if (usage === undefined || usage === null) return '';
+  const { cpu_seconds: cpu, peak_memory_bytes: peak, oom_kills: kills, throttled_seconds: throttled } = usage;
+  return [
+    cpu === null ? '' : `, CPU ${formatSpan(cpu * 1_000)}`,
+    peak === null ? '' : `, peak ${formatBytes(peak)}`,
+    kills === null || kills === 0 ? '' : `, ${kills} killed for lack of memory`,
+    throttled === null || throttled < 0.001 ? '' : `, waited ${formatSpan(throttled * 1_000)} for its CPU share`,
+  ].join('');
 }
 
 function useExec(boxId: string, execId: string): { readonly exec: Exec | null; readonly error: unknown } {

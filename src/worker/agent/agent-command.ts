@@ -65,6 +65,9 @@ export interface CommandLine {
   forget(): void;
 }
 
+/** The agent sees only processes. */
+const noBoxUsage = { oomKills: null, throttledSeconds: null };
+
 export class CommandOfAgent implements AgentCommand {
   readonly begun: Promise<void>;
   readonly exit: Promise<ExecExit>;
@@ -154,7 +157,10 @@ export class CommandOfAgent implements AgentCommand {
       case 'exited':
         if (!this.#hasBegun || this.#hasExited) throw new Error('the agent reported an impossible end of a command');
         this.#hasExited = true;
-        this.#resolveExit({ exitCode: news.exitCode });
+        this.#resolveExit({
+          exitCode: news.exitCode,
+          ...(news.usage === undefined ? {} : { usage: { ...news.usage, ...noBoxUsage } }),
+        });
         this.#forgetWhenComplete();
         return;
       case 'room':

@@ -34,7 +34,7 @@ const kinds = {
   leave: 10,
 } as const;
 const tokenKind = 10;
-const flags = { ownDirectory: 1, terminal: 2, input: 4, inputEnded: 8 } as const;
+const flags = { ownDirectory: 1, terminal: 2, input: 4, inputEnded: 8, usage: 16 } as const;
 const stages = ['fork', 'join', 'streams', 'ids', 'frame', 'killed'] as const;
 
 /** The step in which a start failed. */
@@ -61,9 +61,17 @@ export type News =
       readonly id: number;
       readonly exitCode: number;
       readonly atExit: readonly [number, number];
+      /** Absent from an agent of an earlier version. */
+      readonly usage?: ProcessUsage;
     }
   /** `consumed`: bytes of input that the command has taken. `isClosed`: it takes no more. */
   | { readonly kind: 'room'; readonly id: number; readonly consumed: number; readonly isClosed: boolean };
+
+/** Of the leader and its children that it has waited for. The peak is that of the largest process. */
+export interface ProcessUsage {
+  readonly cpuSeconds: number;
+  readonly peakMemoryBytes: number;
+}
 
 /** A command that an earlier worker has started, and that no worker has told the agent to forget. */
 export interface KnownCommand {
@@ -122,7 +130,8 @@ export function encodeRun(id: number, order: AgentOrder): Buffer | null {
 }
 
 function flagsOf({ isOwnDirectory, tty, stdin }: AgentOrder): number {
-  return (isOwnDirectory ? flags.ownDirectory : 0) | (tty === null ? 0 : flags.terminal) | (stdin ? flags.input : 0);
+  const asked = (isOwnDirectory ? flags.ownDirectory : 0) | (tty === null ? 0 : flags.terminal);
+  return asked | (stdin ? flags.input : 0) | flags.usage;
 }
 
 export function encodeSignal(id: number, signal: number): Buffer {
@@ -271,9 +280,13 @@ function parseNews(bytes: Buffer): News {
       return { kind: 'end', id, output: outputOf(output), offset: offsetOf(low, high) };
     }
     case 7: {
-      const [exitCode = 0, low = 0, high = 0, otherLow = 0, otherHigh = 0] = exactly(5);
+      const hasUsage = body.length === 32;
+      const [exitCode = 0, low = 0, high = 0, otherLow = 0, otherHigh = 0, ...used] = exactly(hasUsage ? 8 : 5);
       if (exitCode > 255) throw impossible(kind, body);
-      return { kind: 'exited', id, exitCode, atExit: [offsetOf(low, high), offsetOf(otherLow, otherHigh)] };
+      const [cpuLow = 0, cpuHigh = 0, peakKib = 0] = used;
+      const usage = { cpuSeconds: offsetOf(cpuLow, cpuHigh) / 1e6, peakMemoryBytes: peakKib * 1024 };
+      const atExit = [offsetOf(low, high), offsetOf(otherLow, otherHigh)] as const;
+      return { kind: 'exited', id, exitCode, atExit, ...(hasUsage ? { usage } : {}) };
     }
     case 8: {
       const [low = 0, high = 0, isClosed = 0] = exactly(3);

@@ -1,6 +1,6 @@
 // One command in the box, from its row to its exit event. This file alone changes the state of the command. The order
 // is always the same: first the row, then every output event, then the exit event together with the finished row.
-import type { Exec } from '../../shared/api.ts';
+import type { Exec, ExecUsage } from '../../shared/api.ts';
 import { timestamp, withDeadline } from '../../shared/waiting/clock.ts';
 import type { ExecOrder, ResumedExec } from '../../shared/contracts/worker.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
@@ -196,7 +196,7 @@ class OwnedExec implements RunningExec {
     this.#state = next;
   }
 
-  #end(cause: ExecCause, outcome: ExecOutcome): void {
+  #end(cause: ExecCause, outcome: ExecOutcome, usage: ExecUsage | null = null): void {
     if (isFinished(this.#state)) return;
     const { queue } = this.#deps;
     this.#transition(cause);
@@ -206,12 +206,14 @@ class OwnedExec implements RunningExec {
     const at = timestamp();
     this.#output.end((droppedBytes) => exitEventData(outcome, droppedBytes));
     const { exitCode, errorMessage } = outcome;
-    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, at }, () => this.#handle?.forget?.());
+    queue.push({ op: 'finish', execId: this.id, status, exitCode, errorMessage, usage, at }, () =>
+      this.#handle?.forget?.(),
+    );
     faultPoint('worker.exec.ended');
     this.#announceExited();
     this.#announceEnded();
     void queue.committed().then(() => {
-      Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at });
+      Object.assign(this.#row, { status, exit_code: exitCode, error_message: errorMessage, finished_at: at, usage });
       this.#announceFinished();
     });
   }
@@ -288,7 +290,7 @@ class OwnedExec implements RunningExec {
     faultPoint('worker.exec.exited');
     await reader.drain(async () => 'lost' in exit || (await handle.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);
-    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason));
+    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason), usageOf(exit));
   }
 
   async #killTree(handle: ExecHandle): Promise<void> {
@@ -306,6 +308,17 @@ class OwnedExec implements RunningExec {
 
   readonly #logFailedKill = (error: unknown): void => {
     this.#log.error({ err: error }, 'a command could not be killed');
+  };
+}
+
+function usageOf(exit: ExecExit): ExecUsage | null {
+  if ('lost' in exit || exit.usage === undefined) return null;
+  const { cpuSeconds, peakMemoryBytes, oomKills, throttledSeconds } = exit.usage;
+  return {
+    cpu_seconds: cpuSeconds,
+    peak_memory_bytes: peakMemoryBytes,
+    oom_kills: oomKills,
+    throttled_seconds: throttledSeconds,
   };
 }
 

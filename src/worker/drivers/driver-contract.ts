@@ -73,7 +73,21 @@ export interface ExecRequest {
  * text for the user: the kernel killed a process meanwhile, because the box had too little memory. `lost` is the reason
  * for which the driver does not know how the command ended.
  */
-export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
+export type ExecExit =
+  | { readonly exitCode: number; readonly outOfMemory?: string; readonly usage?: CommandUsage }
+  | { readonly lost: string };
+
+/** What a command used. Null: the way by which it was started does not say it. */
+export interface CommandUsage {
+  /** CPU time of the command and of its children that it has waited for. */
+  readonly cpuSeconds: number | null;
+  /** The largest memory in RAM (resident set) of one of these processes. */
+  readonly peakMemoryBytes: number | null;
+  /** How many processes of the box the kernel has killed meanwhile because memory ran out. */
+  readonly oomKills: number | null;
+  /** How long the box had to wait meanwhile because it had used its share of the CPUs, in seconds of all its CPUs. */
+  readonly throttledSeconds: number | null;
+}
 
 export interface ExecHandle {
   /** True: output is text, as without `outputIsExact` of the driver. */

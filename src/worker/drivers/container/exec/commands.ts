@@ -33,7 +33,7 @@ export async function execInBox(container: ContainerState, request: ExecRequest)
     const user = userOf(current, request);
     const given = { PATH: defaultPath, ...(request.tty === null ? {} : { TERM: request.tty.term }) };
     const env = { HOME: user.home, ...withImageEnv(given, image.config.env), ...spec.env, ...request.env };
-    const killsBefore = cgroups.oomKills();
+    const before = boxCounts(cgroups);
     const command = commandOrRefusal(
       { cmd: request.cmd, workdir: request.workdir ?? spec.workdir, env },
       exec.limits,
@@ -47,7 +47,7 @@ export async function execInBox(container: ContainerState, request: ExecRequest)
     );
     const exit = handle.exit.then((how) => {
       ownExecIds.delete(request.execId);
-      return withMemoryKills(how, cgroups.oomKills() - killsBefore, spec.memoryMb);
+      return withBoxCounts(how, before, boxCounts(cgroups), spec.memoryMb);
     });
     return { ...handle, exit };
   } catch (error) {
@@ -56,17 +56,33 @@ export async function execInBox(container: ContainerState, request: ExecRequest)
   }
 }
 
+interface BoxCounts {
+  readonly oomKills: number;
+  readonly throttledSeconds: number;
+}
+
+function boxCounts(cgroups: ContainerState['cgroups']): BoxCounts {
+  return { oomKills: cgroups.oomKills(), throttledSeconds: cgroups.throttledSeconds() };
+}
+
 /**
- * The kernel counts its kills for the whole box. So if the command itself was not killed, the text can only say what
- * happened in the box while the command ran.
+ * The kernel counts its kills and the waits for the whole box. So if the command itself was not killed, the text can
+ * only say what happened in the box while the command ran.
  */
-function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
-  if (kills <= 0 || 'lost' in exit) return exit;
+function withBoxCounts(exit: ExecExit, before: BoxCounts, after: BoxCounts, memoryMb: number): ExecExit {
+  if ('lost' in exit) return exit;
+  const kills = Math.max(0, after.oomKills - before.oomKills);
+  const usage = {
+    ...{ cpuSeconds: null, peakMemoryBytes: null, ...exit.usage },
+    oomKills: kills,
+    throttledSeconds: Math.max(0, after.throttledSeconds - before.throttledSeconds),
+  };
+  if (kills === 0) return { ...exit, usage };
   const what =
     exit.exitCode === killedCode
       ? 'the kernel killed it'
       : `while it ran, the kernel killed ${kills} of the processes of its box`;
-  return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
+  return { ...exit, usage, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
 /**

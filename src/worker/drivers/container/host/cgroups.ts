@@ -57,6 +57,8 @@ export interface BoxCgroups {
   usage(): CgroupUsage;
   /** How many processes of the box the kernel has killed because memory ran out. */
   oomKills(): number;
+  /** How long processes of the box have waited because the box had used its share of the CPUs. */
+  throttledSeconds(): number;
 }
 
 /** True if only the unified hierarchy (version 2) is mounted. */
@@ -135,6 +137,7 @@ export function createBoxCgroups(names: { parent: string; box: string }): BoxCgr
       for (const hierarchy of [...hierarchies, ...onlyRemoved]) tryRemoveDirectory(join(hierarchy, names.parent));
     },
     usage: () => (unified ? unifiedUsage(controller('')) : legacyUsage(controller)),
+    throttledSeconds: () => throttledSeconds(join(controller(unified ? '' : 'cpu'), 'cpu.stat')),
     oomKills: () => oomKills(join(controller('memory'), unified ? 'memory.events' : 'memory.oom_control')),
   };
 }
@@ -246,6 +249,13 @@ function legacyUsage(controller: (name: string) => string): CgroupUsage {
 
 function oomKills(path: string): number {
   return Number(/^oom_kill (\d+)/m.exec(readQuietly(path))?.[1] ?? 0);
+}
+
+/** Version 2 counts microseconds, version 1 nanoseconds. */
+function throttledSeconds(path: string): number {
+  const text = readQuietly(path);
+  const micros = /^throttled_usec (\d+)/m.exec(text)?.[1];
+  return micros === undefined ? Number(/^throttled_time (\d+)/m.exec(text)?.[1] ?? 0) / 1e9 : Number(micros) / 1e6;
 }
 
 function readQuietly(path: string): string {
