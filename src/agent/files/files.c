@@ -131,14 +131,31 @@ ssize_t appendName(char *path, const char *name) {
   return before;
 }
 
+struct timespec timeOf(const char *text) {
+  struct timespec time = {.tv_sec = (time_t)strtoll(text, NULL, 10)};
+  const char *point = strchr(text, '.');
+  long fraction = 0, digits = 0;
+  for (const char *at = point == NULL ? "" : point + 1; *at >= '0' && *at <= '9' && digits < 9; at++, digits++)
+    fraction = fraction * 10 + (*at - '0');
+  for (; digits < 9; digits++) fraction *= 10;
+  if (*text == '-' && fraction > 0) {
+    time.tv_sec -= 1;
+    fraction = 1000000000 - fraction;
+  }
+  time.tv_nsec = fraction;
+  return time;
+}
+
 /** Returns the text of hexadecimal digits. */
 static char *textOf(const char *digits) {
   const size_t length = strlen(digits) / 2;
   char *text = malloc(length + 1);
   if (text == NULL) failWith(ENOMEM, NULL, "out of memory");
   for (size_t at = 0; at < length; at++) {
-    unsigned byte;
-    if (sscanf(digits + 2 * at, "%2x", &byte) != 1 || byte == 0) failWith(EINVAL, NULL, "the path is no text");
+    const char pair[] = {digits[2 * at], digits[2 * at + 1], '\0'};
+    char *end;
+    const unsigned long byte = strtoul(pair, &end, 16);
+    if (*end != '\0' || byte == 0) failWith(EINVAL, NULL, "the path is no text");
     text[at] = (char)byte;
   }
   text[length] = '\0';

@@ -41,6 +41,8 @@ int inputOf(void);
 extern void (*tidyUp)(void);
 /** Returns the target of a link, or an empty text. The next call overwrites it. */
 const char *linkTarget(int directory, const char *name);
+/** Reads seconds since 1970, with a fraction: `-1.25`. */
+struct timespec timeOf(const char *text);
 /** Appends `/name` to a path of pathBytesMax bytes. Returns its length before, or -1 if it becomes too long. */
 ssize_t appendName(char *path, const char *name);
 

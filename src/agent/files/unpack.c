@@ -113,21 +113,6 @@ static char *copyOf(const char *text, size_t bytes) {
   return copy;
 }
 
-static struct timespec timeOf(const char *text) {
-  struct timespec time = {.tv_sec = (time_t)strtoll(text, NULL, 10)};
-  const char *point = strchr(text, '.');
-  long fraction = 0, digits = 0;
-  for (const char *at = point == NULL ? "" : point + 1; *at >= '0' && *at <= '9' && digits < 9; at++, digits++)
-    fraction = fraction * 10 + (*at - '0');
-  for (; digits < 9; digits++) fraction *= 10;
-  if (*text == '-' && fraction > 0) {
-    time.tv_sec -= 1;
-    fraction = 1000000000 - fraction;
-  }
-  time.tv_nsec = fraction;
-  return time;
-}
-
 static void addExtent(uint64_t offset, uint64_t bytes) {
   if (entry.extentCount >= extentsMax) refuse("a file has too many holes");
   if ((entry.extentCount & (entry.extentCount - 1)) == 0) {

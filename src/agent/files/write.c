@@ -115,9 +115,7 @@ static void takeAttributes(const char *path, const struct stat *before, const ch
   if (*mode != '\0') bits = (mode_t)strtoul(mode, NULL, 8);
   if (fchmod(part.fd, bits) != 0) failPath(path);
   if (*seconds == '\0') return;
-  const double whole = strtod(seconds, NULL);
-  struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = (time_t)whole}};
-  times[1].tv_nsec = (long)((whole - (double)times[1].tv_sec) * 1e9);
+  const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, timeOf(seconds)};
   if (futimens(part.fd, times) != 0) failPath(path);
 }
 

@@ -3,7 +3,14 @@
 // both, when it has committed them, or this file does when the reader takes the bytes.
 import { Readable, Writable } from 'node:stream';
 import type { ExecExit } from '../drivers/driver-contract.ts';
-import { inputBytesMax, type KnownCommand, type News, type OutputNumber, type StartStage } from './frames.ts';
+import {
+  inputBytesMax,
+  type KnownCommand,
+  type News,
+  type OutputNumber,
+  type ProcessUsage,
+  type StartStage,
+} from './frames.ts';
 
 /** The agent reports that the command has not begun. `stage` and `errno` say why. */
 export class StartRefused extends Error {
@@ -25,6 +32,8 @@ export interface AgentCommand {
   readonly begun: Promise<void>;
   /** Resolves with the end of the leader. Never rejects. */
   readonly exit: Promise<ExecExit>;
+  /** Known after `exit`. Null: the agent does not say it. */
+  readonly usage: ProcessUsage | null;
   readonly stdout: Readable;
   /** A command with a terminal has no bytes here. */
   readonly stderr: Readable;
@@ -65,9 +74,6 @@ export interface CommandLine {
   forget(): void;
 }
 
-/** The agent sees only processes. */
-const noBoxUsage = { oomKills: null, throttledSeconds: null };
-
 export class CommandOfAgent implements AgentCommand {
   readonly begun: Promise<void>;
   readonly exit: Promise<ExecExit>;
@@ -75,6 +81,7 @@ export class CommandOfAgent implements AgentCommand {
   readonly stderr: AgentOutput;
   readonly stdin: AgentInput | null;
   readonly endsWithInput: boolean;
+  usage: ProcessUsage | null = null;
   readonly #line: CommandLine;
   readonly #acknowledges: boolean;
   #hasBegun = false;
@@ -157,10 +164,8 @@ export class CommandOfAgent implements AgentCommand {
       case 'exited':
         if (!this.#hasBegun || this.#hasExited) throw new Error('the agent reported an impossible end of a command');
         this.#hasExited = true;
-        this.#resolveExit({
-          exitCode: news.exitCode,
-          ...(news.usage === undefined ? {} : { usage: { ...news.usage, ...noBoxUsage } }),
-        });
+        this.usage = news.usage ?? null;
+        this.#resolveExit({ exitCode: news.exitCode });
         this.#forgetWhenComplete();
         return;
       case 'room':

@@ -290,7 +290,7 @@ class OwnedExec implements RunningExec {
     faultPoint('worker.exec.exited');
     await reader.drain(async () => 'lost' in exit || (await handle.hasChildren()));
     if (this.#killing !== null) await this.#killing.catch(() => undefined);
-    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason), usageOf(exit));
+    this.#end('lost' in exit ? 'engine-lost' : 'exited', outcomeOf(exit, this.#killReason), usageOf(exit, handle));
   }
 
   async #killTree(handle: ExecHandle): Promise<void> {
@@ -311,9 +311,10 @@ class OwnedExec implements RunningExec {
   };
 }
 
-function usageOf(exit: ExecExit): ExecUsage | null {
-  if ('lost' in exit || exit.usage === undefined) return null;
-  const { cpuSeconds, peakMemoryBytes, oomKills, throttledSeconds } = exit.usage;
+function usageOf(exit: ExecExit, handle: ExecHandle): ExecUsage | null {
+  const usage = 'lost' in exit ? null : (handle.usage?.() ?? null);
+  if (usage === null) return null;
+  const { cpuSeconds, peakMemoryBytes, oomKills, throttledSeconds } = usage;
   return {
     cpu_seconds: cpuSeconds,
     peak_memory_bytes: peakMemoryBytes,

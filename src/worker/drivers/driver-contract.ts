@@ -73,9 +73,7 @@ export interface ExecRequest {
  * text for the user: the kernel killed a process meanwhile, because the box had too little memory. `lost` is the reason
  * for which the driver does not know how the command ended.
  */
-export type ExecExit =
-  | { readonly exitCode: number; readonly outOfMemory?: string; readonly usage?: CommandUsage }
-  | { readonly lost: string };
+export type ExecExit = { readonly exitCode: number; readonly outOfMemory?: string } | { readonly lost: string };
 
 /** What a command used. Null: the way by which it was started does not say it. */
 export interface CommandUsage {
@@ -103,6 +101,8 @@ export interface ExecHandle {
    * Resolves when the leader has ended; never rejects. The streams may still have output, and children may hold them.
    */
   readonly exit: Promise<ExecExit>;
+  /** What the command used. Call it after `exit`. Absent: the engine does not say it. */
+  usage?(): CommandUsage | null;
   resize(cols: number, rows: number): Promise<void>;
   /** Sends a signal to the leader only. */
   signal(signal: number): Promise<void>;

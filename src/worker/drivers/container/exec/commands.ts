@@ -6,7 +6,7 @@ import { commandOrRefusal } from '../../argument-list.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { endFound } from '../../../agent/agent-handle.ts';
 import { resumeByAgent } from '../agent/agent-exec.ts';
-import type { CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
+import type { CommandUsage, CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
@@ -45,11 +45,16 @@ export async function execInBox(container: ContainerState, request: ExecRequest)
       { ...request, cmd: command.cmd },
       { workdir: command.workdir, env: command.env, user },
     );
+    let usage: CommandUsage | null = null;
     const exit = handle.exit.then((how) => {
       ownExecIds.delete(request.execId);
-      return withBoxCounts(how, before, boxCounts(cgroups), spec.memoryMb);
+      const after = boxCounts(cgroups);
+      const oomKills = Math.max(0, after.oomKills - before.oomKills);
+      const throttledSeconds = Math.max(0, after.throttledSeconds - before.throttledSeconds);
+      usage = { cpuSeconds: null, peakMemoryBytes: null, ...handle.usage?.(), oomKills, throttledSeconds };
+      return withMemoryKills(how, oomKills, spec.memoryMb);
     });
-    return { ...handle, exit };
+    return { ...handle, exit, usage: () => usage };
   } catch (error) {
     ownExecIds.delete(request.execId);
     throw error;
@@ -66,23 +71,16 @@ function boxCounts(cgroups: ContainerState['cgroups']): BoxCounts {
 }
 
 /**
- * The kernel counts its kills and the waits for the whole box. So if the command itself was not killed, the text can
+ * The kernel counts its kills for the whole box. So if the command itself was not killed, the text can
  * only say what happened in the box while the command ran.
  */
-function withBoxCounts(exit: ExecExit, before: BoxCounts, after: BoxCounts, memoryMb: number): ExecExit {
-  if ('lost' in exit) return exit;
-  const kills = Math.max(0, after.oomKills - before.oomKills);
-  const usage = {
-    ...{ cpuSeconds: null, peakMemoryBytes: null, ...exit.usage },
-    oomKills: kills,
-    throttledSeconds: Math.max(0, after.throttledSeconds - before.throttledSeconds),
-  };
-  if (kills === 0) return { ...exit, usage };
+function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
+  if (kills === 0 || 'lost' in exit) return exit;
   const what =
     exit.exitCode === killedCode
       ? 'the kernel killed it'
       : `while it ran, the kernel killed ${kills} of the processes of its box`;
-  return { ...exit, usage, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
+  return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
 /**
