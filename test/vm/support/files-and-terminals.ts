@@ -1,8 +1,11 @@
 // Tests of files, terminals and the input of commands on a real micro-VM, through the whole service. They use the
 // server and the box of another test file, because each boot takes many seconds in the emulated host.
 import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { ExecBody } from '../../../src/shared/api.ts';
 import { collect, type CrashServer } from '../../support/servers/crash-server.ts';
 import { eventually } from '../../support/runs/eventually.ts';
@@ -67,6 +70,44 @@ function describeFiles(): void {
     }
   });
 
+  it('can be listed, read in part, renamed, changed and removed, also as another user', async () => {
+    const files = server.client.files(box);
+    await files.write('/fs/file', '0123456789', { mode: 0o640 });
+    expect(await files.stat('/fs/file')).toMatchObject({ name: 'file', size: 10, mode: '0640', uid: 0 });
+    expect(await (await files.read('/fs/file', { offset: 3, bytes: 4 })).text()).toBe('3456');
+    await files.rename('/fs/file', '/fs/other name');
+    await files.chmod('/fs/other name', 0o600);
+    expect((await files.list('/fs')).map(({ name, mode }) => `${name} ${mode}`)).toEqual(['other name 0600']);
+    await expect(files.readText('/fs/other name', { user: '1000' })).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR',
+      message: expect.stringContaining('Permission denied') as string,
+    });
+    await files.remove('/fs', { recursive: true });
+    await expect(files.stat('/fs')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND', status: 404 });
+  });
+
+  it('of a directory keep modes, times, links and holes in both directions, and changes are reported', async () => {
+    const files = server.client.files(box);
+    await shell(
+      `mkdir -p /tree/sub; cd /tree; echo x >run; chmod 4750 run; ln run second; ln -s sub link
+       truncate -s 20M holes; touch -d '2001-02-03 04:05:06' sub .`,
+    );
+    const local = mkdtempSync(join(tmpdir(), 'boxrun-vm-tree-'));
+    onTestFinished(() => {
+      rmSync(local, { recursive: true });
+    });
+    await files.downloadDir('/tree', local);
+    expect(statSync(join(local, 'holes')).blocks).toBeLessThan(1000);
+    const changes = files.watch('/', {});
+    expect((await changes.next()).value).toMatchObject({ type: 'ready' });
+    await files.uploadDir(local, '/again');
+    expect((await changes.next()).value).toMatchObject({ type: 'created', path: 'again', is_directory: true });
+    await changes.return();
+    expect(await shell('cd /again; stat -c "%a %h %Y" run sub .; readlink link; du -m holes | cut -f 1')).toMatch(
+      /^750 2 \d+\n755 2 981173106\n755 \d 981173106\nsub\n[01]\n$/,
+    );
+  });
+
   it('are refused with a reason when the path cannot be used', async () => {
     const refused = { code: 'VALIDATION_ERROR', status: 422 };
     await expect(put('/data', 'x')).rejects.toMatchObject({
@@ -101,7 +142,9 @@ function describeFiles(): void {
   it('leave nothing behind when the upload breaks off', async () => {
     const broken = async function* () {
       yield randomBytes(600_000);
-      await eventually('the upload has begun', async () => (await shell('ls -A /half 2>/dev/null')) !== '', slowMs);
+      // The agent's program shows nothing until the file is complete; the scripts write beside its place.
+      const begun = 'ls -A /half 2>/dev/null; ls -d /half && ps | grep "[f]iles 1 write"';
+      await eventually('the upload has begun', async () => /upload|write/.test(await shell(begun)), slowMs);
       throw new Error('the source broke');
     };
     await expect(server.client.upload(box, broken(), '/half/file')).rejects.toThrow('the source broke');
@@ -144,6 +187,22 @@ function describeCommands(): void {
     const closed = await run({ cmd: ['pwd'], user: '1234:55', workdir: '/root' });
     expect(closed).toMatchObject({ stdout: '', exit: { exitCode: 1 } });
     expect(closed.stderr).toContain('Permission denied');
+  });
+
+  it('says what it used, and is in the list of processes while it runs', async () => {
+    const exec = await server.client.startExec(box, {
+      cmd: ['sh', '-c', 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1000'],
+    });
+    await eventually(
+      'its processes are in the list',
+      async () => (await server.client.processes(box)).some(({ command }) => command === 'sleep 1000'),
+      slowMs,
+    );
+    await server.client.signalExec(box, exec.id, 'TERM');
+    const { usage } = await server.client.getExec(box, exec.id, { waitS: 20 });
+    expect(usage).toMatchObject({ oom_kills: null, throttled_seconds: null });
+    expect(usage?.cpu_seconds).toBeGreaterThan(0.001);
+    expect(usage?.peak_memory_bytes).toBeGreaterThan(500_000);
   });
 
   it('gets the signal that a client sends', async () => {
