@@ -18,7 +18,7 @@ import { createGatewayMeters } from './figures/meters.ts';
 import type { GatewayParts } from './parts.ts';
 import { createReaderPool, type Rows } from './reads/reader-pool.ts';
 import { createHandlers, operations } from './routes/all-operations.ts';
-import { createSocketRoute } from './routes/registration.ts';
+import { createUpgradeRoute } from './routes/registration.ts';
 import { clearSpools } from './http/spools.ts';
 import { createStateFeed, type StateFeed } from './live/state-feed.ts';
 import { createStreamPlaces } from './live/stream-places.ts';
@@ -181,7 +181,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     upgrade: createUpgrade({
       guard: parts.guard,
       places: parts.places,
-      route: createSocketRoute(operations, handlers),
+      route: createUpgradeRoute(operations, handlers),
       handle,
       closing: closing.signal,
     }),

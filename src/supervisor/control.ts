@@ -93,6 +93,7 @@ export function createControl(deps: ControlDeps): Control {
     },
     boxStats: ({ box }) => registry.find(box).stats(),
     boxProcesses: ({ box }) => registry.find(box).processes(),
+    boxPorts: ({ box, ...wait }, { signal }) => registry.find(box).ports(wait, signal),
     async signalProcess({ box, pid, signal }) {
       await registry.find(box).signalProcess(pid, signal);
       return null;

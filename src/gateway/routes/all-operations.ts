@@ -10,6 +10,7 @@ import { createFileHandlers, fileOperations } from './files.ts';
 import type { HandlersOf } from './handler.ts';
 import { createHealthHandlers, healthOperations } from './health.ts';
 import { createImageHandlers, imageOperations } from './images.ts';
+import { createPortHandlers, portOperations } from './ports.ts';
 import { createProcessHandlers, processOperations } from './processes.ts';
 import { createRunHandlers, runOperations } from './run.ts';
 import { createUiHandlers, uiOperations } from './ui.ts';
@@ -22,6 +23,7 @@ export const operations = {
   ...runOperations,
   ...fileOperations,
   ...attachOperations,
+  ...portOperations,
   ...processOperations,
   ...eventOperations,
   ...usageOperations,
@@ -40,6 +42,7 @@ export function createHandlers(parts: GatewayParts): Handlers {
     ...createRunHandlers(parts),
     ...createFileHandlers(parts),
     ...createAttachHandlers(parts),
+    ...createPortHandlers(parts),
     ...createProcessHandlers(parts),
     ...createEventHandlers(parts),
     ...createUsageHandlers(parts),

@@ -1,10 +1,10 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes something, plus
 // streams, dashboard links, figures and health. `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
+import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, ListeningPort, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
-import { StreamGrant, StreamOperation } from './worker.ts';
+import { StreamGrant, StreamOperation, type PortWait } from './worker.ts';
 import { MetricsSnapshot } from '../observe/metrics-snapshot.ts';
 import { StageTimes } from '../observe/stage-times.ts';
 import { KeyClaim } from './writer.ts';
@@ -124,6 +124,12 @@ export const supervisorContract = {
       params: Type.Object({ box }),
       result: Type.Array(BoxProcess),
       timeoutMs: 3 * limits.fileAnswerMs,
+    },
+    /** The ports at which processes of the box listen, as soon as `port` is one of them. */
+    boxPorts: {
+      params: Type.Object({ box, port: Type.Optional(Type.Integer()), waitMs: Type.Optional(Type.Integer()) }),
+      result: Type.Array(ListeningPort),
+      timeoutMs: (asked: PortWait) => 3 * limits.fileAnswerMs + (asked.waitMs ?? 0),
     },
     signalProcess: {
       params: Type.Object({ box, pid: Type.Integer(), signal: Type.Integer() }),

@@ -1,7 +1,7 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, BoxProcess, Exec, Ulimit, Volume } from '../api.ts';
+import { AttachInput, BoxProcess, Exec, ListeningPort, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
@@ -67,6 +67,8 @@ export const ResumedExec = Type.Object({
 });
 export type ResumedExec = Static<typeof ResumedExec>;
 
+const portNumber = Type.Integer({ minimum: 1, maximum: 65_535 });
+
 /** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
   Type.Object({
@@ -81,6 +83,8 @@ export const StreamOperation = Type.Union([
   Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
   /** Input of a running command. Its output is in its output events. */
   Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
+  /** A TCP connection, made inside the box. `host` null: its loopback addresses. For workers that take `ports`. */
+  Type.Object({ kind: Type.Literal('port'), port: portNumber, host: nullableText }),
 ]);
 export type StreamOperation = Static<typeof StreamOperation>;
 
@@ -94,7 +98,7 @@ export type StreamControl = Static<typeof StreamControl>;
 
 /**
  * Control messages on an open stream, from the worker. size: a download begins; done: an upload is complete at its
- * destination; exit: the shell of a terminal has ended.
+ * destination; exit: the shell of a terminal has ended; connected: the connection to a port stands.
  */
 export const StreamReport = Type.Union([
   Type.Object({
@@ -105,6 +109,7 @@ export const StreamReport = Type.Union([
     mtimeS: Type.Optional(Type.Integer()),
   }),
   Type.Object({ type: Type.Literal('done') }),
+  Type.Object({ type: Type.Literal('connected') }),
   Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
 ]);
 export type StreamReport = Static<typeof StreamReport>;
@@ -124,6 +129,12 @@ const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
 
 interface Grace {
   readonly graceMs?: number;
+}
+/** What a list of ports waits for. */
+export interface PortWait {
+  readonly port?: number;
+  /** Milliseconds. */
+  readonly waitMs?: number;
 }
 
 export const workerContract = {
@@ -253,6 +264,12 @@ export const workerContract = {
       result: Done,
       timeoutMs: 2 * limits.fileAnswerMs,
     },
+    /** The ports at which processes of the box listen, as soon as `port` is one of them. */
+    ports: {
+      params: Type.Object({ port: Type.Optional(portNumber), waitMs: Type.Optional(Type.Integer({ minimum: 0 })) }),
+      result: Type.Array(ListeningPort),
+      timeoutMs: (asked: PortWait) => 2 * limits.fileAnswerMs + (asked.waitMs ?? 0),
+    },
     /** A supervisor that adopts this worker sends the settings of its own `serve`. */
     settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
     /** The worker sends or spills the changes that are not acknowledged, and exits. A running engine stays. */
@@ -273,6 +290,7 @@ export type WorkerContract = typeof workerContract;
 const newRequests = [
   'adopt',
   'endStrays',
+  'ports',
   'processes',
   'resumeExecs',
   'settings',

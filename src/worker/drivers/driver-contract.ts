@@ -142,6 +142,8 @@ export interface Driver {
   readonly shortExecMs: number;
   /** The path in the box of a static busybox. No process in the box can replace it. */
   readonly busyboxPath: string;
+  /** The path in the box of the agent's program. Without an agent on this host, there is no such file. */
+  readonly agentPath: string;
   /**
    * False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. It can
    * change while the box runs. Then a handle that has only text says so (`isTextOnly`).

@@ -46,6 +46,7 @@ function createEngine(context: DriverContext): Engine {
   const driver: Driver = {
     shortExecMs: 5,
     busyboxPath: '/busybox',
+    agentPath: '/agent',
     outputIsExact: true,
     prepareImage: () => Promise.resolve(),
     create: () => call('create', { engineId: 'engine-1' }),

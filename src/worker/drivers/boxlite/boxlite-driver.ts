@@ -69,6 +69,7 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
   return {
     shortExecMs,
     busyboxPath: `${toolsPath}/busybox`,
+    agentPath: `${toolsPath}/agent`,
     get outputIsExact() {
       return live?.byAgent.hasAgent ?? false;
     },

@@ -19,6 +19,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
   return {
     shortExecMs,
     busyboxPath: `${toolsInBox}/busybox`,
+    agentPath: `${toolsInBox}/agent`,
     outputIsExact: true,
     async prepareImage(progress, signal) {
       await container.preparer.prepare(context.spec.image, progress, signal);
