@@ -1,9 +1,11 @@
 // The answer of a long request that tells its progress as server-sent events, before its result.
 // It never reconnects, because the request would begin again.
-import type { Progress } from '../shared/api.ts';
+import type { Box, Progress } from '../shared/api.ts';
 import { BoxRunError } from '../shared/errors.ts';
 import { errorOfAnswer } from './errors.ts';
 import { readMessages } from './messages.ts';
+import type { CreateBoxInput, CreateOptions } from './options.ts';
+import { keyHeader } from './request-parts.ts';
 import type { Transport, TransportRequest } from './transport.ts';
 
 /**
@@ -26,4 +28,19 @@ export async function readProgress<Result>(
   throw new BoxRunError('UNAVAILABLE', `the server ended before it gave the ${resultName}`, {
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+export async function createBoxWithProgress(
+  transport: Transport,
+  input: CreateBoxInput,
+  { onProgress, idempotencyKey, signal }: CreateOptions,
+): Promise<Box> {
+  const request = {
+    method: 'POST',
+    path: '/v1/boxes',
+    json: input,
+    headers: keyHeader(idempotencyKey),
+    signal,
+  } as const;
+  return readProgress(transport, request, 'box', onProgress, 'the box may have been created; see `boxrun ls`');
 }

@@ -2,6 +2,7 @@
 // Besides these, only `BoxRun` and `ServerAddress` are public.
 export type {
   Box,
+  BoxPort,
   BoxProcess,
   BoxStats,
   BoxStatus,
@@ -10,6 +11,7 @@ export type {
   ExecStatus,
   Images,
   Info,
+  PortLink,
   Progress,
   PullResult,
   UiLink,
@@ -35,6 +37,8 @@ export type {
   StopOptions,
   UpdateBoxInput,
 } from './options.ts';
+export type { PortConnection } from './platform.ts';
+export type { BoxPorts, ConnectPortOptions, ForwardOptions, PortForward, WaitForPortOptions } from './ports.ts';
 export type {
   BoxStateEvent,
   ExecStateEvent,

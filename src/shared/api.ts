@@ -285,6 +285,10 @@ export const BoxPort = Type.Object({
 });
 export type BoxPort = Static<typeof BoxPort>;
 
+/** A link to a port, which logs in one browser, once. It is valid for `expires_in` seconds. */
+export const PortLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });
+export type PortLink = Static<typeof PortLink>;
+
 /** A text frame of the WebSocket of a port, in both directions: its sender sends no more bytes. */
 export const PortMessage = Type.Object({ type: Type.Literal('eof') });
 export type PortMessage = Static<typeof PortMessage>;

@@ -213,18 +213,8 @@ export const limits = {
   fileTidyMs: 10_000,
   /** Bytes that the program in a terminal has not read. Then the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
-
-  // Worker: ports of a box
-
-  /**
-   * Connections to ports of one box, with requests that wait for a port. The next one gets TOO_MANY_REQUESTS. Far below
-   * streamsOpenMax, so that files and terminals have streams, too.
-   */
+  /** Connections to ports of one box, with requests that wait for a port. The next one gets TOO_MANY_REQUESTS. */
   portConnectionsMax: 128,
-  /** Milliseconds to connect to a port from inside the box. Then the connection fails. */
-  portConnectMs: 10_000,
-  /** Milliseconds that a request may wait for a port to listen (`portWaitMaxS` in request-bounds.ts). */
-  portWaitMsMax: 300_000,
 
   // Worker: drivers
 

@@ -3,7 +3,7 @@
 import { Type } from 'typebox';
 import { BoxPort, ErrorBody } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
+import { portWaitMaxS } from '../../shared/request-bounds.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { boxErrors, json, type Operations } from '../openapi/operation.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -20,7 +20,7 @@ export const portOperations = {
     summary: 'The TCP ports at which processes of a box listen; with wait, when one port is among them',
     query: Type.Object({
       port: Type.Optional(portNumber),
-      wait: Type.Optional(Type.Number({ minimum: 0, maximum: limits.portWaitMsMax / 1_000 })),
+      wait: Type.Optional(Type.Number({ minimum: 0, maximum: portWaitMaxS })),
     }),
     example: { query: { port: '8080', wait: '10' } },
     answers: { 200: json('The ports, by number', Type.Array(BoxPort)) },

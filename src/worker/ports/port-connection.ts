@@ -20,6 +20,8 @@ export interface PortConnection {
   readonly kill: (handle: ExecHandle) => Promise<void>;
 }
 
+/** Milliseconds for the connection to stand. Then it fails. */
+const connectMs = 10_000;
 /** The exit code of the program if it does not know the command, because it is of another version. */
 const otherVersionExit = 2;
 const versionHint = 'stop and start the box; a micro-VM needs its agent, so BOXRUN_AGENT must not be off';
@@ -50,7 +52,7 @@ export async function carryPort(
   try {
     if (handle.isTextOnly === true) throw noAgent();
     const pieces = handle.stdout.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer, undefined>;
-    const first = await withDeadline(pieces.next(), limits.portConnectMs, `connecting to port ${port} of the box`);
+    const first = await withDeadline(pieces.next(), connectMs, `connecting to port ${port} of the box`);
     const rest = await checkedAnswer(handle, first.done === true ? null : first.value, { host, port });
     await stream.control({ type: 'connected' });
     const output = sendOutput(pieces, rest, stream, announced);
