@@ -9,9 +9,19 @@ import { PortMessage } from '../../shared/api.ts';
 import { drained } from '../../shared/waiting/drained.ts';
 import type { ClientSocket, WebSocketMessage } from './client-socket.ts';
 
-/** @param head the bytes that the client has sent behind its request */
-export function carryRaw(client: Duplex, head: Buffer, connection: Duplex, closing: AbortSignal): void {
-  client.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n');
+export interface RawOptions {
+  /** The bytes that the client has sent behind its request. */
+  readonly head: Buffer;
+  /** The head of the answer. */
+  readonly answer?: string;
+  /** Breaks the connection off. */
+  readonly closing: AbortSignal;
+}
+
+const tcpAnswer = 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n';
+
+export function carryRaw(client: Duplex, connection: Duplex, { head, answer = tcpAnswer, closing }: RawOptions): void {
+  client.write(answer);
   if (client instanceof Socket) client.setNoDelay(true);
   if (head.length > 0) client.unshift(head);
   const breakOff = () => {

@@ -80,7 +80,7 @@ export function createUpgrade({
     }
     const connection = await target.open();
     if (socket.destroyed) connection.destroy();
-    else if (protocolOf(request) === 'tcp') carryRaw(socket, head, connection, closing);
+    else if (protocolOf(request) === 'tcp') carryRaw(socket, connection, { head, closing });
     else accept(request, socket, head, (client) => carryMessages(client, connection));
   };
   return (request, socket, head) => {

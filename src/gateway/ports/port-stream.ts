@@ -19,7 +19,7 @@ export interface PortAddress {
  *   UNAVAILABLE
  */
 export async function openPort(
-  parts: Pick<GatewayParts, 'supervisor'>,
+  parts: Pick<GatewayParts, 'supervisor' | 'meters'>,
   { box, port, host }: PortAddress,
 ): Promise<Duplex> {
   const operation = { kind: 'port', port, host } as const;
@@ -30,7 +30,9 @@ export async function openPort(
     stream.close();
     throw await reasonOfBreak(parts, box, operation, error);
   }
-  return new PortStream(stream);
+  const connection = new PortStream(stream);
+  connection.once('close', parts.meters.portConnection());
+  return connection;
 }
 
 /** The part of a URL, as a number. @throws VALIDATION_ERROR */

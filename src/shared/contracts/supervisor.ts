@@ -21,6 +21,8 @@ interface Grace {
   readonly graceMs?: number;
 }
 
+/** A code is valid only for the purpose for which it was made. */
+const purpose = Type.Optional(Type.String());
 const timings = Type.Optional(StageTimes);
 const TimedBox = Type.Object({ ...Box.properties, timings });
 const TimedExec = Type.Object({ ...Exec.properties, timings });
@@ -78,10 +80,13 @@ export const supervisorContract = {
      * of the stream do not pass through the supervisor.
      */
     openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
-    /** Makes a code for a one-time link to the dashboard. */
-    issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },
+    /** Makes a code for a one-time link. Without a purpose, it is for the dashboard. */
+    issueUiCode: { params: Type.Object({ purpose }), result: Type.Object({ code: Type.String() }) },
     /** Checks such a code and uses it up. */
-    redeemUiCode: { params: Type.Object({ code: Type.String() }), result: Type.Object({ valid: Type.Boolean() }) },
+    redeemUiCode: {
+      params: Type.Object({ code: Type.String(), purpose }),
+      result: Type.Object({ valid: Type.Boolean() }),
+    },
     /** Pulls and unpacks an image, so that the next box does not wait for it. Gives its reference or its name. */
     pullImage: {
       params: Type.Object({ image: Type.String() }),
