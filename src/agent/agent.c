@@ -95,5 +95,6 @@ int main(int count, char **args) {
   if (count == 3 && strcmp(args[1], "serve") == 0) return startListening();
   if (count > 3 && strcmp(args[1], "files") == 0) return serveFiles(count - 3, args + 3);
   if (count == 6 && strcmp(args[1], "dial") == 0) return startDialing(args + 3);
+  if (count == 5 && strcmp(args[1], "connect") == 0) return connectPort(args + 3);
   return 2;
 }

@@ -224,4 +224,8 @@ void initDialing(void);
 void dialAgain(void);
 void stopDialing(void);
 
+// connect.c
+/** A command of its own: connects to an address of the box. Arguments: `localhost` or an address, and the port. */
+int connectPort(char **args);
+
 #endif

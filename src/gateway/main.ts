@@ -5,10 +5,10 @@ import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createEventFeed, type EventFeed } from './live/event-feed.ts';
 import { createAnswerCache } from './reads/answer-cache.ts';
-import { createAccess, loadCookieKey } from './http/access.ts';
+import { createAccess, loadCookieKey, type Access } from './http/access.ts';
 import { createApp } from './app.ts';
 import { createBudget } from './http/budget.ts';
-import { createClientBounds } from './http/client-bounds.ts';
+import { createClientBounds, type ClientBounds } from './http/client-bounds.ts';
 import { createGuard } from './http/guards.ts';
 import { askHealth } from './figures/health.ts';
 import { createListSender } from './reads/list-answer.ts';
@@ -16,9 +16,12 @@ import { listen, urlOf } from './http/listeners.ts';
 import { watchGarbage } from './figures/garbage.ts';
 import { createGatewayMeters } from './figures/meters.ts';
 import type { GatewayParts } from './parts.ts';
+import { createPortGuard } from './ports/port-guard.ts';
+import { createPortNames } from './ports/port-names.ts';
+import { createPortProxy } from './ports/port-proxy.ts';
 import { createReaderPool, type Rows } from './reads/reader-pool.ts';
 import { createHandlers, operations } from './routes/all-operations.ts';
-import { createSocketRoute } from './routes/registration.ts';
+import { createUpgradeRoute } from './routes/registration.ts';
 import { clearSpools } from './http/spools.ts';
 import { createStateFeed, type StateFeed } from './live/state-feed.ts';
 import { createStreamPlaces } from './live/stream-places.ts';
@@ -109,6 +112,35 @@ function connect(config: Config, log: Logger, meters: Meters, rows: Rows) {
   return { supervisor, writer, feed, states };
 }
 
+interface EntrancesDeps {
+  readonly access: Access;
+  readonly isLocal: (socket: object) => boolean;
+  readonly app: Awaited<ReturnType<typeof createApp>>;
+  readonly handlers: ReturnType<typeof createHandlers>;
+  readonly bounds: ClientBounds;
+}
+
+/** What takes each request: the proxy, if its host is the name of a port of a box, and otherwise the API. */
+function createEntrances(parts: GatewayParts, { access, isLocal, app, handlers, bounds }: EntrancesDeps) {
+  const names = parts.portNames;
+  const proxy = createPortProxy({ parts, names, guard: createPortGuard({ access, isLocal }), access });
+  const handle = bounds.bounded((request: IncomingMessage, response: ServerResponse) => {
+    if (proxy.takes(request)) proxy.handle(request, response);
+    else app.routing(request, response);
+  });
+  const upgradeOfApi = createUpgrade({
+    guard: parts.guard,
+    places: parts.places,
+    route: createUpgradeRoute(operations, handlers),
+    handle,
+    closing: parts.closing,
+  });
+  const upgrade: typeof upgradeOfApi = (request, socket, head) => {
+    (proxy.takes(request) ? proxy.upgrade : upgradeOfApi)(request, socket, head);
+  };
+  return { handle, upgrade };
+}
+
 async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<void> {
   const { config } = lifeline.orders;
   process.title = `boxrun gateway ${config.stateDir}`;
@@ -129,7 +161,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
   const access = createAccess({ token, cookieKey: loadCookieKey(paths.cookieKey) });
   const localConnections = new WeakSet<object>();
   const isLocal = (socket: object) => localConnections.has(socket);
-  let address: string | null = null;
+  let tcp: { readonly host: string; readonly port: number } | null = null;
+  const portNames = createPortNames(config, () => tcp);
   const usage = createUsage({ supervisor, maxBoxes: config.caps.boxes, stateDir: config.stateDir });
   const health = () => askHealth({ supervisor, writer });
   const answers = createAnswerCache(watchCommits(config.dbPath));
@@ -153,7 +186,8 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
       what: 'uploads and downloads under way',
       hint: 'wait until some are done',
     }),
-    address: () => address,
+    address: () => (tcp === null ? null : urlOf(tcp)),
+    portNames,
     keepAnswer: (answer) => writer.request('keepAnswer', answer, { resend: true }),
     health,
     meters: createGatewayMeters({ meters, supervisor, health, readersWaiting: rows.waiting }),
@@ -168,9 +202,7 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     connectionsMax: config.caps.streams + limits.connectionsBesideStreamsMax,
     requestsMax: config.caps.streams + limits.requestsBesideStreamsMax,
   });
-  const handle = bounds.bounded(
-    (request: IncomingMessage, response: ServerResponse) => void app.routing(request, response),
-  );
+  const { handle, upgrade } = createEntrances(parts, { access, isLocal, app, handlers, bounds });
 
   // The listeners. They open late, so that the first requests find the other processes.
   await Promise.allSettled([supervisor.ready(limits.peersWaitMs), writer.ready(limits.peersWaitMs)]);
@@ -178,17 +210,11 @@ async function serve(lifeline: Lifeline, keepCompiled: KeepCompiled): Promise<vo
     tcp: config.tcp,
     socketPath: config.socketPath,
     handle,
-    upgrade: createUpgrade({
-      guard: parts.guard,
-      places: parts.places,
-      route: createSocketRoute(operations, handlers),
-      handle,
-      closing: closing.signal,
-    }),
+    upgrade,
     onConnection: bounds.onConnection,
     onLocalConnection: (socket) => localConnections.add(socket),
   });
-  address = listeners.tcp === null ? null : urlOf(listeners.tcp);
+  tcp = listeners.tcp;
 
   // What goes on beside the requests.
   usage.start(closing.signal);

@@ -15,6 +15,7 @@ import type { Health } from './figures/health.ts';
 import type { ListSender } from './reads/list-answer.ts';
 import type { GatewayMeters } from './figures/meters.ts';
 import type { StateFeed } from './live/state-feed.ts';
+import type { PortNames } from './ports/port-names.ts';
 import type { Rows } from './reads/reader-pool.ts';
 import type { StreamPlaces } from './live/stream-places.ts';
 import type { Usage } from './figures/usage.ts';
@@ -49,6 +50,8 @@ export interface GatewayParts {
   readonly transfers: StreamPlaces;
   /** The URL of this server for browsers, as http://HOST:PORT; null if it listens on no TCP address. */
   readonly address: () => string | null;
+  /** The host names of ports of boxes. */
+  readonly portNames: PortNames;
   /** The directory of the built dashboard, with a slash at its end. */
   readonly uiDirectory: URL;
   /** Aborts when the gateway stops. All streams end then. */

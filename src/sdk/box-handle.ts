@@ -16,6 +16,7 @@ import type {
   StopOptions,
   UpdateBoxInput,
 } from './options.ts';
+import type { BoxPorts } from './ports.ts';
 import type { AttachExecOptions, AttachOptions, Terminal } from './terminal.ts';
 
 /** The part of the client that a box needs. BoxRunClient has it; this type avoids an import in a circle. */
@@ -24,6 +25,7 @@ interface BoxCalls {
   boxStats(box: string, options?: CallOptions): Promise<BoxStats>;
   processes(box: string, options?: CallOptions): Promise<BoxProcess[]>;
   signalProcess(box: string, pid: number, name: string, options?: CallOptions): Promise<void>;
+  ports(box: string): BoxPorts;
   startBox(box: string, options?: CallOptions): Promise<Box>;
   stopBox(box: string, options?: StopOptions): Promise<Box>;
   restartBox(box: string, options?: StopOptions): Promise<Box>;
@@ -86,6 +88,11 @@ class BoxMethods implements AsyncDisposable {
 
   async signalProcess(pid: number, name: string, options?: CallOptions): Promise<void> {
     await this.#client.signalProcess(this.#id, pid, name, options);
+  }
+
+  /** The TCP ports of the box. */
+  get ports(): BoxPorts {
+    return this.#client.ports(this.#id);
   }
 
   async start(options?: CallOptions): Promise<void> {

@@ -34,6 +34,7 @@ function createWebPlatform({ url }: ServerAddress): Platform {
     base,
     address: base,
     files: null,
+    ports: null,
     streamsRequests: false,
     fetch: async (target, request) =>
       web.fetch(target, {

@@ -26,8 +26,9 @@ import { execBody } from './command.ts';
 import { collectResult, runOutcome, type ExecResult, type RunOutcome } from './exec-result.ts';
 import { downloadFile, uploadFile, type Download, type UploadAttributes, type UploadSource } from './files.ts';
 import { boxQuery, eachRow, readPage, type BoxFilter, type Page, type PageOptions } from './lists.ts';
-import { createWithProgress, readProgress } from './progress.ts';
-import { abortsLater, boxPath, execPath, keyHeader, signalOf } from './request-parts.ts';
+import { createBoxPorts, type BoxPorts } from './ports.ts';
+import { createBoxWithProgress, readProgress } from './progress.ts';
+import { abortsLater, boxPath, execPath, graceBody, keyHeader, signalOf } from './request-parts.ts';
 import type {
   CallOptions,
   Command,
@@ -105,7 +106,7 @@ export class BoxRunClient implements AsyncDisposable {
     const box =
       options.onProgress === undefined
         ? await this.#post<Box>('/v1/boxes', input, options)
-        : await createWithProgress(this.#transport, input, options);
+        : await createBoxWithProgress(this.#transport, input, options);
     return createBoxHandle(this, box);
   }
 
@@ -150,6 +151,11 @@ export class BoxRunClient implements AsyncDisposable {
   /** Sends a signal, such as `HUP`, to one of `processes`. @throws BOX_NOT_FOUND, BOX_NOT_RUNNING, VALIDATION_ERROR */
   async signalProcess(box: string, pid: number, name: string, options?: CallOptions): Promise<void> {
     await this.#post(`${boxPath(box)}/processes/${pid}:signal`, { signal: name }, options);
+  }
+
+  /** The TCP ports of a box: what listens, connections to it, and local ports that lead to it. */
+  ports(box: string): BoxPorts {
+    return createBoxPorts(this.#transport, boxPath(box));
   }
 
   /** @throws BOX_NOT_FOUND, BOX_ALREADY_RUNNING, RESOURCE_EXCEEDED */
@@ -414,8 +420,4 @@ export class BoxRunClient implements AsyncDisposable {
   async #post<T>(path: string, json: unknown, { idempotencyKey, signal }: MakeOptions = {}): Promise<T> {
     return this.#transport.json<T>({ method: 'POST', path, json, headers: keyHeader(idempotencyKey), signal });
   }
-}
-
-function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
-  return graceS === undefined ? undefined : { grace_s: graceS };
 }

@@ -8,7 +8,8 @@ import { join, resolve } from 'node:path';
 import { defaultSocket } from '../shared/settings/socket-place.ts';
 import { createHttpClient } from './http-client.ts';
 import { writeLocalFile } from './local-write.ts';
-import type { LocalFiles, Platform } from './platform.ts';
+import type { NodePortsOptions } from './node-ports.ts';
+import type { LocalFiles, Platform, PlatformPorts } from './platform.ts';
 
 /** Where a server is: a Unix socket, or a URL for TCP, with the token if the server needs one. */
 export type ServerAddress =
@@ -30,6 +31,7 @@ export function createNodePlatform(server: ServerAddress): Platform {
     base,
     address: server.socketPath ?? base,
     files: localFiles,
+    ports: lazyPorts({ base, socketPath: server.socketPath, headers: authorization }),
     streamsRequests: true,
     fetch: (url, request) => http.fetch(url, { ...request, headers: { ...request.headers, ...authorization } }),
     async openWebSocket(url) {
@@ -44,6 +46,15 @@ export function createNodePlatform(server: ServerAddress): Platform {
     async close() {
       http.close();
     },
+  };
+}
+
+/** Few programs need it, so it is loaded at its first use. */
+function lazyPorts(options: NodePortsOptions): PlatformPorts {
+  const load = async () => (await import('./node-ports.ts')).createNodePorts(options);
+  return {
+    connect: async (path, signal) => (await load()).connect(path, signal),
+    listen: async (listenOptions) => (await load()).listen(listenOptions),
   };
 }
 

@@ -60,6 +60,40 @@ export interface PackOptions {
   readonly warn: (text: string) => void;
 }
 
+export interface LocalListenOptions {
+  readonly address: string;
+  readonly port: number;
+  /** Opens the connection to which a local connection leads. */
+  readonly connect: () => Promise<PortConnection>;
+  readonly onError: (error: unknown) => void;
+}
+
+export interface LocalListener {
+  readonly address: string;
+  /** The real port, also if the system chose it. */
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+export interface PlatformPorts {
+  /** Opens the connection at `path` of the server. @throws the error of the answer, or of the connection */
+  connect(path: string, signal: AbortSignal | undefined): Promise<PortConnection>;
+  /** @throws UNAVAILABLE */
+  listen(options: LocalListenOptions): Promise<LocalListener>;
+}
+
+/** A TCP connection to a port of a box. It is a `Duplex` of Node, whose two directions end by themselves. */
+export interface PortConnection extends AsyncIterable<Uint8Array> {
+  write(data: Uint8Array | string): boolean;
+  end(data?: Uint8Array | string): unknown;
+  destroy(error?: Error): unknown;
+  on(event: string, listener: (...values: never[]) => void): unknown;
+  once(event: string, listener: (...values: never[]) => void): unknown;
+  pause(): unknown;
+  resume(): unknown;
+  readonly destroyed: boolean;
+}
+
 export interface Platform {
   /** URL of the server, without a slash at its end. */
   readonly base: string;
@@ -67,6 +101,8 @@ export interface Platform {
   readonly address: string;
   /** Null in a browser. */
   readonly files: LocalFiles | null;
+  /** Null in a browser. */
+  readonly ports: PlatformPorts | null;
   /** False in browsers: there the whole body of a request must exist before it is sent. */
   readonly streamsRequests: boolean;
   fetch(url: string, request: PlatformRequest): Promise<PlatformResponse>;

@@ -31,7 +31,7 @@ export async function readProgress<Result>(
 }
 
 /** Creates a box, and tells the progress meanwhile. @throws as the create of the client */
-export async function createWithProgress(
+export async function createBoxWithProgress(
   transport: Transport,
   input: CreateBoxInput,
   { onProgress, idempotencyKey, signal }: CreateOptions,

@@ -2,6 +2,7 @@
 // Besides these, only `BoxRun` and `ServerAddress` are public.
 export type {
   Box,
+  BoxPort,
   BoxProcess,
   BoxStats,
   BoxStatus,
@@ -11,6 +12,7 @@ export type {
   FileEntry,
   Images,
   Info,
+  PortLink,
   Progress,
   PullResult,
   UiLink,
@@ -45,6 +47,8 @@ export type {
   StopOptions,
   UpdateBoxInput,
 } from './options.ts';
+export type { PortConnection } from './platform.ts';
+export type { BoxPorts, ConnectPortOptions, ForwardOptions, PortForward, WaitForPortOptions } from './ports.ts';
 export type {
   BoxStateEvent,
   ExecStateEvent,

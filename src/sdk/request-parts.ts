@@ -15,6 +15,10 @@ export function keyHeader(key: string | undefined): Record<string, string> {
   return key === undefined ? {} : { 'idempotency-key': key };
 }
 
+export function graceBody(graceS: number | undefined): { grace_s: number } | undefined {
+  return graceS === undefined ? undefined : { grace_s: graceS };
+}
+
 export function signalOf({ signal }: CallOptions): CallOptions {
   return signal === undefined ? {} : { signal };
 }

@@ -326,6 +326,32 @@ export type FileList = Static<typeof FileList>;
 export const FileChange = Type.Object({ path: Type.String(), is_directory: Type.Boolean() });
 export type FileChange = Static<typeof FileChange>;
 
+/** A TCP port at which a process in a box listens. */
+export const ListeningPort = Type.Object({
+  port: Type.Integer(),
+  /** The address at which it listens: `0.0.0.0` and `::` mean every address of the box. */
+  address: Type.String(),
+  /** Null: the process belongs to another user than root, and the engine does not say which one it is. */
+  pid: nullable(Type.Integer()),
+  /** The words of its command line, joined by blanks. Null if the pid is. */
+  command: nullable(Type.String()),
+});
+export type ListeningPort = Static<typeof ListeningPort>;
+export const BoxPort = Type.Object({
+  ...ListeningPort.properties,
+  /** Where a browser reaches the port through the server. Null if the server listens on no TCP address. */
+  url: nullable(Type.String()),
+});
+export type BoxPort = Static<typeof BoxPort>;
+
+/** A link to a port, which logs in one browser, once. It is valid for `expires_in` seconds. */
+export const PortLink = Type.Object({ url: Type.String(), expires_in: Type.Integer() });
+export type PortLink = Static<typeof PortLink>;
+
+/** A text frame of the WebSocket of a port, in both directions: its sender sends no more bytes. */
+export const PortMessage = Type.Object({ type: Type.Literal('eof') });
+export type PortMessage = Static<typeof PortMessage>;
+
 const boxUsage = Type.Record(Type.String(), BoxUsage);
 /** `data` of the event `history`: the samples, oldest first, and the present use of each box. */
 export const UsageHistory = Type.Object({ samples: Type.Array(UsageSample), boxes: boxUsage });

@@ -20,6 +20,7 @@ export const errorCatalogue = {
   TIMEOUT: { status: 400, retryable: false },
   RUNTIME_ERROR: { status: 400, retryable: false },
   CANCELED: { status: 400, retryable: false },
+  PORT_NOT_OPEN: { status: 400, retryable: false },
   VALIDATION_ERROR: { status: 422, retryable: false },
   NOT_FOUND: { status: 404, retryable: false },
   METHOD_NOT_ALLOWED: { status: 405, retryable: false },

@@ -208,13 +208,12 @@ export const limits = {
   fileBlockBytes: 512 * 1024,
   /** Milliseconds for each answer of the box during a transfer. Then the transfer fails. */
   fileAnswerMs: 60_000,
-  /** Characters of a path in a request, and entries in one answer that lists a directory. */
-  filePathChars: 4_096,
-  fileListMax: 1_000_000,
   /** Milliseconds for the box to remove an unfinished upload. Then its script is killed. */
   fileTidyMs: 10_000,
   /** Bytes that the program in a terminal has not read. Then the terminal ends with RESOURCE_EXCEEDED. */
   terminalInputBytesMax: 1024 * 1024,
+  /** Connections to ports of one box, with requests that wait for a port. The next one gets TOO_MANY_REQUESTS. */
+  portConnectionsMax: 128,
 
   // Worker: drivers
 

@@ -4,6 +4,9 @@
 /** The longest grace of a stop, in seconds. */
 export const graceSMax = 600;
 
+/** The longest wait for a port to listen, in seconds. */
+export const portWaitMaxS = 300;
+
 /** The smallest `cpu_limit`: the kernel refuses a quota of less than a hundredth of one CPU (1 ms of 100 ms). */
 export const cpuLimitMin = 0.01;
 

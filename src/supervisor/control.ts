@@ -93,6 +93,7 @@ export function createControl(deps: ControlDeps): Control {
     },
     boxStats: ({ box }) => registry.find(box).stats(),
     boxProcesses: ({ box }) => registry.find(box).processes(),
+    boxPorts: ({ box, ...wait }, { signal }) => registry.find(box).ports(wait, signal),
     async signalProcess({ box, pid, signal }) {
       await registry.find(box).signalProcess(pid, signal);
       return null;
@@ -126,8 +127,8 @@ export function createControl(deps: ControlDeps): Control {
     async signalExec({ box, execId, signal }) {
       return boxWithRunning(deps, box, execId).signalExec(execId, signal);
     },
-    issueUiCode: () => ({ code: uiCodes.issue() }),
-    redeemUiCode: ({ code }) => ({ valid: uiCodes.redeem(code) }),
+    issueUiCode: ({ purpose }) => ({ code: uiCodes.issue(purpose) }),
+    redeemUiCode: ({ code, purpose }) => ({ valid: uiCodes.redeem(code, purpose) }),
     openStream: ({ box, operation }) => registry.find(box).openStream(operation),
     async pullImage({ image }, caller) {
       await diskFloor.check();

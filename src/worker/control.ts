@@ -85,6 +85,7 @@ export function createHandlers({
     },
     stats: () => box().stats(),
     processes: () => box().processes(),
+    ports: (wait, { signal }) => box().ports(wait, signal),
     async signalProcess({ pid, signal }) {
       await box().signalProcess(pid, signal);
       return null;

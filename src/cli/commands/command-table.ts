@@ -14,6 +14,7 @@ import { imagesCommand, pullCommand, removeImageCommand } from './images.ts';
 import { uninstallCommand, upgradeCommand } from './install.ts';
 import { infoCommand } from './info.ts';
 import { eventsCommand, execsCommand, logsCommand, versionCommand, waitCommand } from './records.ts';
+import { forwardCommand, portsCommand, urlCommand } from './ports.ts';
 import { runCommand } from './run.ts';
 import { serverCommand } from './server.ts';
 import { serveCommand } from './serve.ts';
@@ -47,6 +48,9 @@ const allCommands: readonly CommandSpec[] = [
   attachCommand,
   shellCommand,
   copyCommand,
+  portsCommand,
+  forwardCommand,
+  urlCommand,
   gcCommand,
   pruneCommand,
   imagesCommand,

@@ -15,7 +15,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   login: 'registries are used without a login; import the image: boxrun images import NAME PATH',
   network: 'a box has the network of the host or none: boxrun create --network IMAGE',
   pause: 'a box cannot be paused; stop it: boxrun stop BOX',
-  port: 'BoxRun publishes no ports',
   push: 'BoxRun sends no images to a registry',
   save: 'BoxRun exports no images',
   search: 'BoxRun does not search registries',
@@ -27,7 +26,8 @@ const foreignCommands: Readonly<Record<string, string>> = {
   volume: 'a volume is a directory of the host: boxrun create -v /host:/guest IMAGE',
 };
 
-const noPorts = 'BoxRun publishes no ports; programs in a box reach out with --network';
+const noPorts =
+  'BoxRun publishes no ports of a box for good; while you need one: boxrun forward BOX 8080:80, or boxrun url BOX 80';
 /** Options of other programs, and what to type here. */
 const foreignOptions: Readonly<Record<string, string>> = {
   '-p': noPorts,

@@ -12,6 +12,8 @@ export interface GatewayMeters {
   watch(app: FastifyInstance): void;
   /** Counts bytes of output of runs that were cut because a limit was reached. */
   outputLost(reason: 'run_cut', bytes: number): void;
+  /** Counts a connection to a port of a box. The result must be called when it ends. */
+  portConnection(): () => void;
   /** The text of /metrics. */
   render(): Promise<string>;
   /**
@@ -37,6 +39,10 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
   ]);
   const lost = meters.counter('output_lost_bytes_total', 'Bytes of output given up knowingly, by reason.', ['reason']);
   const parts = meters.gauge('part_up', '1 for each part of the server that answers, else 0.', ['part']);
+  const portsOpen = meters.gauge('port_connections_open', 'Connections to ports of boxes.');
+  const ports = meters.counter('port_connections_total', 'Connections to ports of boxes that stood.');
+  portsOpen.set(0);
+  ports.inc(0);
   lost.inc({ reason: 'run_cut' }, 0);
   open.set(0);
   meters.gauge('queue_depth', 'Pieces of work that wait for their turn, by queue.', ['queue'], (gauge) => {
@@ -65,6 +71,13 @@ export function createGatewayMeters({ meters, supervisor, health, readersWaiting
     },
     outputLost(reason, bytes) {
       if (bytes > 0) lost.inc({ reason }, bytes);
+    },
+    portConnection() {
+      portsOpen.inc();
+      ports.inc();
+      return () => {
+        portsOpen.dec();
+      };
     },
     report(signal) {
       const tell = async () => {

@@ -18,6 +18,17 @@ export interface Access {
   }): void;
   /** A value for the Set-Cookie header. The cookie is valid for limits.uiCookieMs. */
   newCookie(): string;
+  /** True if the server was started with a token. */
+  readonly needsToken: boolean;
+  /** True for a header that has the token of this server. */
+  hasToken(authorization: string | undefined): boolean;
+  /** The same as newCookie, for the host name of one port of a box. It gives no right on the API. */
+  newPortCookie(label: string): string;
+  hasPortCookie(cookies: string | undefined, label: string): boolean;
+  /** The Cookie header without the cookies of BoxRun servers; empty if nothing is left. */
+  withoutOwnCookies(cookies: string): string;
+  /** True for a cookie, or a Set-Cookie header, with a name that BoxRun uses. */
+  isOwnCookie(cookie: string): boolean;
 }
 
 export interface AccessOptions {
@@ -29,12 +40,14 @@ export interface AccessOptions {
 }
 
 const keyBytes = 32;
+const cookiePrefix = 'boxrun_';
 
 export function createAccess({ token, cookieKey, now = Date.now }: AccessOptions): Access {
   const tokenHash = hash(token ?? '');
   const signingKey = createHmac('sha256', cookieKey).update(tokenHash).digest();
   // Browsers send a cookie to every port of a host. So each server on this host needs its own cookie name.
-  const cookieName = `boxrun_${hash(cookieKey.toString('hex')).toString('hex').slice(0, 8)}`;
+  const cookieName = `${cookiePrefix}${hash(cookieKey.toString('hex')).toString('hex').slice(0, 8)}`;
+  const portCookieName = `${cookieName}_port`;
   const sign = (text: string) => createHmac('sha256', signingKey).update(text).digest('base64url');
 
   function hasToken(authorization: string | undefined): boolean {
@@ -42,27 +55,45 @@ export function createAccess({ token, cookieKey, now = Date.now }: AccessOptions
     return given !== undefined && timingSafeEqual(hash(given), tokenHash);
   }
 
-  function hasValidCookie(cookies: string | undefined): boolean {
+  /** @param scope is signed with the cookie, so a cookie of one scope is not valid for another one */
+  function hasCookie(cookies: string | undefined, wanted: string, scope: string): boolean {
     const values = (cookies ?? '').split(';').map((pair) => pair.trim().split('=', 2));
     return values.some(([name, value = '']) => {
       const [expires = '', nonce = '', signature = ''] = value.split('.');
-      if (name !== cookieName || !/^\d{1,15}$/.test(expires)) return false;
-      return timingSafeEqual(hash(signature), hash(sign(`${expires}.${nonce}`))) && Number(expires) > now();
+      if (name !== wanted || !/^\d{1,15}$/.test(expires)) return false;
+      return timingSafeEqual(hash(signature), hash(sign(`${scope}${expires}.${nonce}`))) && Number(expires) > now();
     });
   }
 
+  function makeCookie(name: string, scope: string, sameSite: 'Strict' | 'Lax'): string {
+    const text = `${now() + limits.uiCookieMs}.${randomBytes(12).toString('base64url')}`;
+    const attributes = `Path=/; Max-Age=${limits.uiCookieMs / 1000}; HttpOnly; SameSite=${sameSite}`;
+    return `${name}=${text}.${sign(scope + text)}; ${attributes}`;
+  }
+
+  const isOwnCookie = (cookie: string) => cookie.trimStart().startsWith(cookiePrefix);
+  const portScope = (label: string) => `port ${label} `;
+
   return {
+    needsToken: token !== null,
+    hasToken: (authorization) => token !== null && hasToken(authorization),
     check({ path, authorization, cookie }) {
-      if (token === null || path === loginPath || hasToken(authorization) || hasValidCookie(cookie)) return;
+      if (token === null || path === loginPath || hasToken(authorization) || hasCookie(cookie, cookieName, '')) return;
       throw new BoxRunError('UNAUTHORIZED', 'this server asks for a token', {
         hint: 'send Authorization: Bearer TOKEN (clients take it from BOXRUN_TOKEN); `boxrun ui` on the host of the server prints a link for a browser',
       });
     },
-    newCookie() {
-      const text = `${now() + limits.uiCookieMs}.${randomBytes(12).toString('base64url')}`;
-      const attributes = `Path=/; Max-Age=${limits.uiCookieMs / 1000}; HttpOnly; SameSite=Strict`;
-      return `${cookieName}=${text}.${sign(text)}; ${attributes}`;
-    },
+    newCookie: () => makeCookie(cookieName, '', 'Strict'),
+    // Lax: a link on another page, such as the dashboard, may lead here. The proxy checks the source of each request.
+    newPortCookie: (label) => makeCookie(portCookieName, portScope(label), 'Lax'),
+    hasPortCookie: (cookies, label) => hasCookie(cookies, portCookieName, portScope(label)),
+    isOwnCookie,
+    withoutOwnCookies: (cookies) =>
+      cookies
+        .split(';')
+        .filter((cookie) => !isOwnCookie(cookie))
+        .join(';')
+        .trim(),
   };
 }
 

@@ -11,33 +11,26 @@ import { clientOf, createBudget, type Budget } from '../http/budget.ts';
 import { refuse } from '../http/client-bounds.ts';
 import type { Guard } from '../http/guards.ts';
 import { checkAddress } from '../http/well-formed.ts';
+import type { ClientSocket } from './client-socket.ts';
+import { carryMessages, carryRaw } from './carried-connection.ts';
 import type { StreamPlaces } from './stream-places.ts';
 
-export interface WebSocketMessage {
-  readonly data: Buffer;
-  readonly isBinary: boolean;
-}
+export type { ClientSocket, WebSocketMessage } from './client-socket.ts';
 
-/** One connection to a client. It reads one message at a time, so that a slow receiver of messages slows the client. */
-export interface ClientSocket {
-  /** Sends a binary frame. Resolves when the connection has room for more. */
-  send(data: Uint8Array): Promise<void>;
-  /** As `send`, but sends a text frame with a JSON message, such as the exit code or output on stderr. */
-  sendMessage(word: AttachOutput): Promise<void>;
-  /** Gives each message to `take`, and the next one when `take` has resolved. Reads nothing before this call. */
-  onMessage(take: (message: WebSocketMessage) => Promise<void>): void;
-  /** Sends the error to the client and closes the connection. */
-  fail(error: unknown): void;
-  close(): void;
-  /** Aborts when the connection is closed. */
-  readonly gone: AbortSignal;
-}
+/**
+ * What serves an upgrade. `serve` gets a client whose WebSocket is open. `open` makes a connection first, whose bytes
+ * the client then gets, over a WebSocket or after an upgrade to `tcp`.
+ */
+export type UpgradeTarget =
+  { readonly serve: (client: ClientSocket) => Promise<void> } | { readonly open: () => Promise<Duplex> };
+
+/** Finds what serves the upgrade at a URL; null if nothing does. */
+export type UpgradeRoute = (url: URL) => UpgradeTarget | null;
 
 interface UpgradeOptions {
   readonly guard: Guard;
   readonly places: StreamPlaces;
-  /** The function that serves the path; null if the path has no WebSocket. */
-  readonly route: (url: URL) => ((client: ClientSocket) => Promise<void>) | null;
+  readonly route: UpgradeRoute;
   /** Answers requests for any other protocol, as if they had asked for none. */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void;
   /** Aborts when the gateway stops. */
@@ -71,29 +64,57 @@ export function createUpgrade({
   closing.addEventListener('abort', () => {
     for (const socket of server.clients) socket.close(1001, 'the server is going');
   });
-  return (request, socket, head) => {
-    socket.on('error', () => undefined); // 'close' follows.
-    if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      answerWithoutUpgrade(request, socket as Socket, handle);
+  const accept = (request: IncomingMessage, socket: Duplex, head: Buffer, serve: ServeClient) => {
+    server.handleUpgrade(request, socket, head, (accepted) => {
+      const count = countIncoming(socket, clientOf(request.socket), incoming);
+      const client = createClientSocket(accepted, { pingMs, count, bufferBytesMax });
+      serve(client).catch((error: unknown) => {
+        client.fail(error);
+      });
+    });
+  };
+  const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer, target: UpgradeTarget) => {
+    if ('serve' in target) {
+      accept(request, socket, head, target.serve);
       return;
     }
+    const connection = await target.open();
+    if (socket.destroyed) connection.destroy();
+    else if (protocolOf(request) === 'tcp') carryRaw(socket, connection, { head, closing });
+    else accept(request, socket, head, (client) => carryMessages(client, connection));
+  };
+  return (request, socket, head) => {
+    socket.on('error', () => undefined); // 'close' follows.
     try {
+      const protocol = protocolOf(request);
+      const url = protocol === 'websocket' || protocol === 'tcp' ? urlOf(request) : null;
+      const target = url === null ? null : route(url);
+      if (protocol !== 'websocket' && (target === null || 'serve' in target)) {
+        answerWithoutUpgrade(request, socket as Socket, handle);
+        return;
+      }
       guard(request, 'WebSocket');
       checkAddress(request.url ?? '/');
-      const serve = route(new URL(request.url ?? '/', 'http://localhost'));
-      if (serve === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
+      if (target === null) throw new BoxRunError('NOT_FOUND', `there is no WebSocket at ${request.url ?? '/'}`);
       places.take(request.socket);
-      server.handleUpgrade(request, socket, head, (accepted) => {
-        const count = countIncoming(socket, clientOf(request.socket), incoming);
-        const client = createClientSocket(accepted, { pingMs, count, bufferBytesMax });
-        serve(client).catch((error: unknown) => {
-          client.fail(error);
-        });
+      upgrade(request, socket, head, target).catch((error: unknown) => {
+        refuse(socket, toBoxRunError(error));
       });
     } catch (error) {
       refuse(socket, toBoxRunError(error));
     }
   };
+}
+
+type ServeClient = (client: ClientSocket) => Promise<void>;
+
+function protocolOf({ headers }: IncomingMessage): string | undefined {
+  return headers.upgrade?.toLowerCase();
+}
+
+/** Null for an address that is not valid. `checkAddress` says why. */
+function urlOf({ url = '/' }: IncomingMessage): URL | null {
+  return URL.canParse(url, 'http://localhost') ? new URL(url, 'http://localhost') : null;
 }
 
 interface IncomingCount {

@@ -69,6 +69,11 @@ export type Operation = (RequestWithBody | RequestWithoutBody) & {
   readonly head?: 'by-handler' | 'none';
   /** True: the handler serves a WebSocket. A plain GET is answered with 426. */
   readonly isWebSocket?: true;
+  /**
+   * True: the handler opens a connection, whose bytes the WebSocket carries. The request may also ask for the upgrade
+   * to `tcp`. The answer 101 comes when the connection stands; before that, errors are answers of HTTP.
+   */
+  readonly isConnection?: true;
 };
 
 /** Operations by their ids. An id is the operationId of the document. */
@@ -106,6 +111,7 @@ interface PathParameter {
 export const pathParameters: Readonly<Record<string, PathParameter>> = {
   box: { description: 'Id or name of a box', example: 'web', isKey: true },
   exec: { description: 'Id of a command of that box', example: 'exec_2f9k3v7m1q8x', isKey: true },
+  port: { description: 'A TCP port in that box', example: '8080', isKey: true },
   pid: { description: 'Number of a process in that box', example: '12', isKey: true },
   image: { description: 'Name of an imported image, percent-encoded', example: 'my-image', isKey: false },
   file: {

@@ -11,6 +11,7 @@ import { createFsHandlers, fsOperations } from './fs.ts';
 import type { HandlersOf } from './handler.ts';
 import { createHealthHandlers, healthOperations } from './health.ts';
 import { createImageHandlers, imageOperations } from './images.ts';
+import { createPortHandlers, portOperations } from './ports.ts';
 import { createProcessHandlers, processOperations } from './processes.ts';
 import { createRunHandlers, runOperations } from './run.ts';
 import { createUiHandlers, uiOperations } from './ui.ts';
@@ -24,6 +25,7 @@ export const operations = {
   ...fileOperations,
   ...fsOperations,
   ...attachOperations,
+  ...portOperations,
   ...processOperations,
   ...eventOperations,
   ...usageOperations,
@@ -43,6 +45,7 @@ export function createHandlers(parts: GatewayParts): Handlers {
     ...createFileHandlers(parts),
     ...createFsHandlers(parts),
     ...createAttachHandlers(parts),
+    ...createPortHandlers(parts),
     ...createProcessHandlers(parts),
     ...createEventHandlers(parts),
     ...createUsageHandlers(parts),

@@ -4,7 +4,6 @@ import { Type, type Static } from 'typebox';
 import { FileEntry, FileList } from '../../shared/api.ts';
 import type { FileOperation } from '../../shared/contracts/files.ts';
 import { BoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
 import { whileProcessing } from '../http/long-answer.ts';
 import { sendChanges, sendDirectory, sendFileBytes, sendList, type FileRequest } from '../live/file-answers.ts';
 import { nextReport, openWorkerStream, reasonOfBreak } from '../live/worker-stream.ts';
@@ -14,7 +13,11 @@ import { boxErrors, eventStream, json, Ok, text, type Operations } from '../open
 import type { GatewayParts } from '../parts.ts';
 import type { Call, HandlersOf } from './handler.ts';
 
-const path = Type.String({ minLength: 1, maxLength: limits.filePathChars });
+/** Characters of a path in a request. */
+const pathCharsMax = 4_096;
+/** Entries in one answer that lists a directory. */
+const entriesMax = 1_000_000;
+const path = Type.String({ minLength: 1, maxLength: pathCharsMax });
 const user = Type.Optional(Type.String({ minLength: 1, maxLength: 256 }));
 const flag = Type.Optional(Type.Enum(['true', 'false', '1', '0', '']));
 const octal = Type.String({ pattern: '^[0-7]{1,5}$', description: 'The permission bits in octal, such as 0644' });
@@ -40,7 +43,7 @@ export const fsOperations = {
     summary: 'The files in a directory of a box, in no particular order',
     query: Type.Object({
       path,
-      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.fileListMax })),
+      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: entriesMax })),
       user,
     }),
     example: { query: { path: '/etc' } },
@@ -212,7 +215,7 @@ export function createFsHandlers(parts: GatewayParts): HandlersOf<typeof fsOpera
       return (await whileProcessing(call.reply, report(requestOf(call, operation, as), 'file'))).file;
     },
     listFiles: async ({ query, ...call }) => {
-      const { path: at, limit = limits.fileListMax, user: as } = query();
+      const { path: at, limit = entriesMax, user: as } = query();
       return sendList(requestOf(call, { do: 'list', path: at, limit }, as));
     },
     readFile: async ({ query, ...call }) => {

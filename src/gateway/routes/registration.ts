@@ -1,14 +1,15 @@
 // Makes the routes of fastify, and those of WebSockets, from operations and their handlers. It alone knows how a path
 // of the description becomes a path of the router. Several actions of one resource, such as `:start` and `:stop`, are
 // one route of the router: the handler is chosen after the path is decoded, so that `%3Astop` means the same.
+import type { Duplex } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BoxRunError } from '../../shared/errors.ts';
 import { createBodyParse } from '../http/body.ts';
 import { keyOf, parseTarget, unknownAction } from '../http/target.ts';
 import { createParseQuery } from '../http/validation.ts';
 import { pathParameters, type Operation, type Operations } from '../openapi/operation.ts';
-import type { ClientSocket } from '../live/web-socket.ts';
-import type { Call, HandlersOf, SocketCall } from './handler.ts';
+import type { UpgradeRoute } from '../live/web-socket.ts';
+import type { Call, HandlersOf, Parameters, SocketCall } from './handler.ts';
 
 type Params = Readonly<Record<string, string>>;
 type Answer = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
@@ -125,24 +126,26 @@ function chooseByAction(url: string, answers: Route['answers']): Answer {
   };
 }
 
-type SocketRoute = (url: URL) => ((client: ClientSocket) => Promise<void>) | null;
-
-/** Makes a function that finds the handler of the WebSocket at a URL; it gives null if there is none. */
-export function createSocketRoute<All extends Operations>(operations: All, handlers: HandlersOf<All>): SocketRoute {
-  const sockets = Object.entries(operations).flatMap(([id, { isWebSocket, path, query }]) => {
+/** Makes a function that finds the handler of the upgrade at a URL; it gives null if there is none. */
+export function createUpgradeRoute<All extends Operations>(operations: All, handlers: HandlersOf<All>): UpgradeRoute {
+  const sockets = Object.entries(operations).flatMap(([id, { isWebSocket, isConnection, path, query }]) => {
     if (isWebSocket !== true) return [];
     const pattern = new RegExp(`^${path.replaceAll(/\{(\w+)\}/g, '(?<$1>[^/]+)')}/?$`);
     const parseQuery = query === undefined ? () => ({}) : createParseQuery(query);
-    const handle = handlers[id] as unknown as (call: SocketCall<Operation>) => Promise<void>;
-    return { pattern, parseQuery, handle };
+    return { pattern, parseQuery, isConnection, handler: handlers[id] as unknown };
   });
   return (url) => {
-    for (const { pattern, parseQuery, handle } of sockets) {
+    for (const { pattern, parseQuery, isConnection, handler } of sockets) {
       const found = pattern.exec(url.pathname);
       if (found === null) continue;
       const path = withoutActions(decoded(found.groups ?? {}));
       const query = () => parseQuery(Object.fromEntries(url.searchParams)) as never;
-      return (client) => handle({ client, path, url, query });
+      if (isConnection === true) {
+        const open = handler as (call: Parameters<Operation>) => Promise<Duplex>;
+        return { open: () => open({ path, query }) };
+      }
+      const serve = handler as (call: SocketCall<Operation>) => Promise<void>;
+      return { serve: (client) => serve({ client, path, url, query }) };
     }
     return null;
   };

@@ -1,10 +1,10 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes something, plus
 // streams, dashboard links, figures and health. `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, UpdateBoxBody } from '../api.ts';
+import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, ListeningPort, UpdateBoxBody } from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
-import { StreamGrant, StreamOperation } from './worker.ts';
+import { StreamGrant, StreamOperation, type PortWait } from './worker.ts';
 import { MetricsSnapshot } from '../observe/metrics-snapshot.ts';
 import { StageTimes } from '../observe/stage-times.ts';
 import { KeyClaim } from './writer.ts';
@@ -21,6 +21,8 @@ interface Grace {
   readonly graceMs?: number;
 }
 
+/** A code is valid only for the purpose for which it was made. */
+const purpose = Type.Optional(Type.String());
 const timings = Type.Optional(StageTimes);
 const TimedBox = Type.Object({ ...Box.properties, timings });
 const TimedExec = Type.Object({ ...Exec.properties, timings });
@@ -78,10 +80,13 @@ export const supervisorContract = {
      * of the stream do not pass through the supervisor.
      */
     openStream: { params: Type.Object({ box, operation: StreamOperation }), result: StreamGrant },
-    /** Makes a code for a one-time link to the dashboard. */
-    issueUiCode: { params: Type.Object({}), result: Type.Object({ code: Type.String() }) },
+    /** Makes a code for a one-time link. Without a purpose, it is for the dashboard. */
+    issueUiCode: { params: Type.Object({ purpose }), result: Type.Object({ code: Type.String() }) },
     /** Checks such a code and uses it up. */
-    redeemUiCode: { params: Type.Object({ code: Type.String() }), result: Type.Object({ valid: Type.Boolean() }) },
+    redeemUiCode: {
+      params: Type.Object({ code: Type.String(), purpose }),
+      result: Type.Object({ valid: Type.Boolean() }),
+    },
     /** Pulls and unpacks an image, so that the next box does not wait for it. Gives its reference or its name. */
     pullImage: {
       params: Type.Object({ image: Type.String() }),
@@ -124,6 +129,12 @@ export const supervisorContract = {
       params: Type.Object({ box }),
       result: Type.Array(BoxProcess),
       timeoutMs: 3 * limits.fileAnswerMs,
+    },
+    /** The ports at which processes of the box listen, as soon as `port` is one of them. */
+    boxPorts: {
+      params: Type.Object({ box, port: Type.Optional(Type.Integer()), waitMs: Type.Optional(Type.Integer()) }),
+      result: Type.Array(ListeningPort),
+      timeoutMs: (asked: PortWait) => 3 * limits.fileAnswerMs + (asked.waitMs ?? 0),
     },
     signalProcess: {
       params: Type.Object({ box, pid: Type.Integer(), signal: Type.Integer() }),

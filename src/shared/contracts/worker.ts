@@ -1,7 +1,7 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, BoxProcess, Exec, FileEntry, Ulimit, Volume } from '../api.ts';
+import { AttachInput, BoxProcess, Exec, FileEntry, ListeningPort, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
@@ -68,6 +68,8 @@ export const ResumedExec = Type.Object({
 });
 export type ResumedExec = Static<typeof ResumedExec>;
 
+const portNumber = Type.Integer({ minimum: 1, maximum: 65_535 });
+
 /** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
   Type.Object({
@@ -84,6 +86,8 @@ export const StreamOperation = Type.Union([
   Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
   /** `user`: as in a command; null for root. */
   Type.Object({ kind: Type.Literal('file'), operation: FileOperation, user: nullableText }),
+  /** A TCP connection, made inside the box. `host` null: its loopback addresses. For workers that take `ports`. */
+  Type.Object({ kind: Type.Literal('port'), port: portNumber, host: nullableText }),
 ]);
 export type StreamOperation = Static<typeof StreamOperation>;
 
@@ -97,7 +101,8 @@ export type StreamControl = Static<typeof StreamControl>;
 
 /**
  * Control messages on an open stream, from the worker. size: a download begins; file: what a file is; done: an upload
- * is complete at its destination, or an operation on files is done; exit: the shell of a terminal has ended.
+ * is complete at its destination, or an operation on files is done; exit: the shell of a terminal has ended; connected:
+ * the connection to a port stands.
  */
 export const StreamReport = Type.Union([
   Type.Object({
@@ -123,6 +128,7 @@ export const StreamReport = Type.Union([
     /** Of a list: the directory has more. */
     isCut: Type.Optional(Type.Boolean()),
   }),
+  Type.Object({ type: Type.Literal('connected') }),
   Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
 ]);
 export type StreamReport = Static<typeof StreamReport>;
@@ -142,6 +148,12 @@ const graceMs = Type.Optional(Type.Integer({ minimum: 0 }));
 
 interface Grace {
   readonly graceMs?: number;
+}
+/** What a list of ports waits for. */
+export interface PortWait {
+  readonly port?: number;
+  /** Milliseconds. */
+  readonly waitMs?: number;
 }
 
 export const workerContract = {
@@ -271,6 +283,12 @@ export const workerContract = {
       result: Done,
       timeoutMs: 2 * limits.fileAnswerMs,
     },
+    /** The ports at which processes of the box listen, as soon as `port` is one of them. */
+    ports: {
+      params: Type.Object({ port: Type.Optional(portNumber), waitMs: Type.Optional(Type.Integer({ minimum: 0 })) }),
+      result: Type.Array(ListeningPort),
+      timeoutMs: (asked: PortWait) => 2 * limits.fileAnswerMs + (asked.waitMs ?? 0),
+    },
     /** A supervisor that adopts this worker sends the settings of its own `serve`. */
     settings: { params: WorkerSettings, result: Done, timeoutMs: limits.helloTimeoutMs },
     /** The worker sends or spills the changes that are not acknowledged, and exits. A running engine stays. */
@@ -293,6 +311,7 @@ const newStreams = ['file'] as const satisfies readonly StreamOperation['kind'][
 const newRequests = [
   'adopt',
   'endStrays',
+  'ports',
   'processes',
   'resumeExecs',
   'settings',

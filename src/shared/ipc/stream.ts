@@ -24,7 +24,7 @@ export interface ByteStream {
   send(bytes: Uint8Array): Promise<void>;
   /** As `send`, with a control message. */
   control(value: unknown): Promise<void>;
-  /** Tells the other side that this side sends nothing more. */
+  /** Tells the other side that this side sends nothing more. A second call has no effect. */
   end(): Promise<void>;
   /** Tells the other side the error, instead of `end`. */
   fail(error: unknown): Promise<void>;
@@ -33,6 +33,8 @@ export interface ByteStream {
    * @throws the error of the other side's `fail`; UNAVAILABLE if the connection ends before `end`
    */
   next(): Promise<StreamItem | null>;
+  /** Call it after the other side's `end`: it watches the connection, and resolves when the connection has ended. */
+  untilClosed(): Promise<void>;
   /** Resolves when the connection has ended. Node notices the end only while this side reads or sends. */
   readonly closed: Promise<void>;
   /** Closes the connection after everything that was sent is written. */
@@ -85,6 +87,7 @@ class SocketStream implements ByteStream {
   /** Bytes of the present frame that are not given yet. They are given as they come, without a copy. */
   #bytesLeft = 0;
   #hasEnded = false;
+  #hasSentEnd = false;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -112,8 +115,10 @@ class SocketStream implements ByteStream {
     return this.write(['control', value]);
   }
 
-  end(): Promise<void> {
-    return this.write(['end']);
+  async end(): Promise<void> {
+    if (this.#hasSentEnd) return;
+    this.#hasSentEnd = true;
+    await this.write(['end']);
   }
 
   async fail(error: unknown): Promise<void> {
@@ -137,6 +142,13 @@ class SocketStream implements ByteStream {
         throw decodeError(message[1]);
       case 'open':
         throw this.#refuse();
+    }
+  }
+
+  async untilClosed(): Promise<void> {
+    for (;;) {
+      const piece = await this.#pieces.next().catch(() => null);
+      if (piece === null || piece.done === true) return;
     }
   }
 

@@ -1,9 +1,9 @@
 // One box: its operations, and how it goes on after trouble or a restart of the supervisor. Operations that change the
 // box run one after the other; commands run beside them. Every change is committed before the client gets its answer.
 import { publicBox, type BoxRow } from '../../shared/store/rows.ts';
-import type { Box, BoxProcess, BoxStats, Exec } from '../../shared/api.ts';
+import type { Box, BoxProcess, BoxStats, Exec, ListeningPort } from '../../shared/api.ts';
 import { timestamp } from '../../shared/waiting/clock.ts';
-import type { ExecOrder, StreamGrant, StreamOperation } from '../../shared/contracts/worker.ts';
+import type { ExecOrder, PortWait, StreamGrant, StreamOperation } from '../../shared/contracts/worker.ts';
 import type { BoxChange, WriterContract } from '../../shared/contracts/writer.ts';
 import { BoxRunError, errorText } from '../../shared/errors.ts';
 import { faultPoint } from '../../shared/faults/fault.ts';
@@ -89,6 +89,8 @@ export interface SupervisedBox {
   stats(): Promise<BoxStats>;
   /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   processes(): Promise<BoxProcess[]>;
+  /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
+  ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]>;
   /** @throws UNAVAILABLE, BOX_NOT_RUNNING, and the errors of the worker */
   signalProcess(pid: number, signal: number): Promise<void>;
   /** While the disk of the host is nearly full, the row of a running box carries a warning. */
@@ -263,6 +265,11 @@ class OwnedBox implements SupervisedBox {
   async processes(): Promise<BoxProcess[]> {
     assertReady(this.row);
     return this.#deps.worker.processes();
+  }
+
+  async ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]> {
+    assertReady(this.row);
+    return this.#deps.worker.ports(wait, signal);
   }
 
   async signalProcess(pid: number, signal: number): Promise<void> {

@@ -1,10 +1,11 @@
 // The worker of one box over time: the first one, and each successor under a lease of a higher generation. Brings the
 // engine up, ends it, and passes calls to the present worker. No two workers ever act for the box at the same time.
-import type { BoxProcess, Exec } from '../../shared/api.ts';
+import type { BoxProcess, Exec, ListeningPort } from '../../shared/api.ts';
 import { BoxRunError } from '../../shared/errors.ts';
 import {
   takes,
   type ExecOrder,
+  type PortWait,
   type StreamGrant,
   type StreamOperation,
   type WorkerContract,
@@ -96,6 +97,8 @@ export interface BoxWorker {
   stats(): Promise<EngineStats>;
   /** @throws UNAVAILABLE if the worker is of an earlier version */
   processes(): Promise<BoxProcess[]>;
+  /** @throws UNAVAILABLE if the worker is of an earlier version */
+  ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]>;
   /** @throws UNAVAILABLE if the worker is of an earlier version */
   signalProcess(pid: number, signal: number): Promise<void>;
   /** Called when the worker has died although the supervisor did not stop it. */
@@ -266,7 +269,7 @@ class LeasedWorker implements BoxWorker {
   }
 
   async openStream(operation: StreamOperation): Promise<StreamGrant> {
-    const peer = operation.kind === 'file' ? this.#peerFor('file') : this.#worker.required().peer;
+    const peer = this.#peerForStream(operation.kind);
     return peer.request('grant', { operation });
   }
 
@@ -281,12 +284,22 @@ class LeasedWorker implements BoxWorker {
     return this.#peerFor('processes').request('processes', {});
   }
 
+  async ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]> {
+    return this.#peerFor('ports').request('ports', wait, { signal });
+  }
+
   async signalProcess(pid: number, signal: number): Promise<void> {
     await this.#peerFor('signalProcess').request('signalProcess', { pid, signal });
   }
 
+  /** @throws UNAVAILABLE if the worker does not know such streams yet */
+  #peerForStream(kind: StreamOperation['kind']): ReturnType<PresentWorker['required']>['peer'] {
+    if (kind === 'file') return this.#peerFor('file');
+    return kind === 'port' ? this.#peerFor('ports') : this.#worker.required().peer;
+  }
+
   /** @throws UNAVAILABLE if the worker does not know this request yet */
-  #peerFor(request: 'file' | 'processes' | 'signalProcess'): ReturnType<PresentWorker['required']>['peer'] {
+  #peerFor(request: 'file' | 'ports' | 'processes' | 'signalProcess'): ReturnType<PresentWorker['required']>['peer'] {
     const { peer } = this.#worker.required();
     if (takes(peer.hello, request)) return peer;
     throw new BoxRunError('UNAVAILABLE', 'the worker of this box is of an earlier version and cannot do this', {

@@ -2,7 +2,7 @@
 // gets the box with the assignment, and holds it until the worker ends. Calls that change the box run one after the
 // other; commands, terminals and files run beside them. Every command has ended before the worker reports a stop or a
 // removal as done.
-import type { BoxProcess, Exec } from '../../shared/api.ts';
+import type { BoxProcess, Exec, ListeningPort } from '../../shared/api.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
@@ -10,6 +10,7 @@ import type { WorkerSettings } from '../../shared/contracts/settings.ts';
 import type {
   Assignment,
   ExecOrder,
+  PortWait,
   ResumedExec,
   StreamOperation,
   WorkerContract,
@@ -32,6 +33,7 @@ import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from '../output/commit-queue.ts';
 import type { BoxStats, Driver, ReportProgress } from '../drivers/driver-contract.ts';
 import { createDriver } from '../drivers/registry.ts';
+import { createBoxPorts, type BoxPorts } from '../ports/box-ports.ts';
 import { createTerminals, feedInput, type Terminals } from '../terminals/box-terminal.ts';
 
 type BoxFigures = Pick<ResultOf<WorkerContract, 'figures'>, 'unacknowledgedBytes' | 'outputPauses' | 'engine'>;
@@ -51,6 +53,8 @@ export interface HeldBox {
   stats(): Promise<BoxStats>;
   processes(): Promise<BoxProcess[]>;
   signalProcess(pid: number, signal: number): Promise<void>;
+  /** @throws as BoxPorts.list */
+  ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]>;
   /** @throws as Driver.prepareImage */
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void>;
   create(progress: ReportProgress, signal: AbortSignal): Promise<{ engineId: string }>;
@@ -153,6 +157,7 @@ class AssignedBox implements HeldBox {
   readonly #parts: Parts;
   readonly #commands: BoxCommands;
   readonly #terminals: Terminals;
+  readonly #ports: BoxPorts;
   // A supervisor may die while its request still runs here. The request of its successor then waits for its turn.
   readonly #inTurn = createInTurn();
   #running = false;
@@ -165,6 +170,7 @@ class AssignedBox implements HeldBox {
     this.boxId = boxId;
     this.generation = generation;
     this.#terminals = createTerminals(driver, log);
+    this.#ports = createBoxPorts(driver, log);
     const needRunning = () => {
       this.#needRunning();
     };
@@ -206,6 +212,11 @@ class AssignedBox implements HeldBox {
   async signalProcess(pid: number, signal: number): Promise<void> {
     this.#needRunning();
     await signalProcess(this.#parts.driver, pid, signal);
+  }
+
+  async ports(wait: PortWait, signal: AbortSignal): Promise<ListeningPort[]> {
+    this.#needRunning();
+    return this.#whileRunning(() => this.#ports.list(wait, signal));
   }
 
   prepareImage(progress: ReportProgress, signal: AbortSignal): Promise<void> {
@@ -268,22 +279,24 @@ class AssignedBox implements HeldBox {
     const files = { driver, workdir: assignment.workdir };
     switch (operation.kind) {
       case 'upload':
-        return this.#transfer(() => receiveUpload(files, operation.path, stream, operation));
+        return this.#whileRunning(() => receiveUpload(files, operation.path, stream, operation));
       case 'download':
-        return this.#transfer(() => sendDownload(files, operation.path, stream));
+        return this.#whileRunning(() => sendDownload(files, operation.path, stream));
       case 'file':
-        return this.#transfer(() => serveFiles(files, operation, stream));
+        return this.#whileRunning(() => serveFiles(files, operation, stream));
       case 'attach':
         return this.#terminals.serve(operation, stream);
       case 'input':
         return feedInput(await this.#commands.find(operation.execId).handle(), stream);
+      case 'port':
+        return this.#whileRunning(() => this.#ports.connect(operation, stream));
     }
   }
 
-  /** If the box was stopped during the transfer, the client gets BOX_NOT_RUNNING and not the error that followed. */
-  async #transfer(work: () => Promise<void>): Promise<void> {
+  /** If the box was stopped meanwhile, the client gets BOX_NOT_RUNNING and not the error that followed. */
+  async #whileRunning<T>(work: () => Promise<T>): Promise<T> {
     try {
-      await work();
+      return await work();
     } catch (error) {
       this.#needRunning();
       throw error;
@@ -302,7 +315,7 @@ class AssignedBox implements HeldBox {
   async release(): Promise<void> {
     const { deps, queue, driver, link } = this.#parts;
     const { boxId, generation } = this;
-    await this.#terminals.killAll();
+    await this.#killStreams();
     await withDeadline(queue.committed(), limits.workerExitMs / 2, 'the writer').catch(async () => {
       const { spillDir } = statePaths(deps.config.stateDir);
       await writeSpill(spillDir, deps.workerId, { boxId, generation, changes: [...queue.unacknowledged()] });
@@ -322,7 +335,12 @@ class AssignedBox implements HeldBox {
 
   async #endWith(message: string, endEngine: () => Promise<void>): Promise<void> {
     this.#running = false; // From here on, new commands are refused.
-    await this.#commands.endWith(message, endEngine, () => this.#terminals.killAll());
+    await this.#commands.endWith(message, endEngine, () => this.#killStreams());
+  }
+
+  /** Ends what lives only as long as its stream. */
+  async #killStreams(): Promise<void> {
+    await Promise.all([this.#terminals.killAll(), this.#ports.closeAll()]);
   }
 
   #needRunning(): void {

@@ -156,7 +156,10 @@ export interface Driver {
   readonly shortExecMs: number;
   /** The path in the box of a static busybox. No process in the box can replace it. */
   readonly busyboxPath: string;
-  /** The path in the box of the agent's program, which also works on files. It may be missing, or be an earlier one. */
+  /**
+   * The path in the box of the agent's program, which also works on files and ports. It may be missing, or be an
+   * earlier one.
+   */
   readonly agentPath: string;
   /**
    * False: output is text. Bytes that are no text are lost, and so is output that comes faster than it is read. It can

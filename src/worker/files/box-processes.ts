@@ -2,13 +2,8 @@
 // do it in the same way, and a pid is what programs in the box see. The tools of BoxRun itself are left out.
 import { posix } from 'node:path';
 import type { BoxProcess } from '../../shared/api.ts';
-import { withDeadline } from '../../shared/waiting/clock.ts';
-import { BoxRunError } from '../../shared/errors.ts';
-import { limits } from '../../shared/limits.ts';
-import type { Driver, ExecHandle } from '../drivers/driver-contract.ts';
-import { refusedExit, scriptRequest } from './scripts.ts';
-
-type Tools = Pick<Driver, 'exec' | 'busyboxPath'>;
+import { runScript, type ScriptTools } from './run-script.ts';
+import { refusedExit } from './scripts.ts';
 
 /**
  * Prints the script's own pid, then the parts of a list, each after a line `--`. Each part is one program for all
@@ -38,9 +33,8 @@ case $words in "$3"/*) echo "process $2 belongs to BoxRun itself" >&2; exit ${re
 kill "-$1" "$2"
 `;
 
-/** Processes in one list, and bytes of the text that it is read from. The rest is left out. */
+/** Processes in one list. The rest is left out. */
 const processesMax = 4_096;
-const textBytesMax = 8 * 1024 * 1024;
 /** Ticks of the clock in /proc in one second. It is 100 on every architecture that BoxRun runs on. */
 const ticksPerSecond = 100;
 const pageBytes = 4_096;
@@ -49,7 +43,7 @@ const pageBytes = 4_096;
  * The processes of the box, by pid; at most processesMax.
  * @throws RUNTIME_ERROR, TIMEOUT
  */
-export async function listProcesses(driver: Tools): Promise<BoxProcess[]> {
+export async function listProcesses(driver: ScriptTools): Promise<BoxProcess[]> {
   return processesOf(await runScript(driver, listScript, []), posix.dirname(driver.busyboxPath));
 }
 
@@ -58,7 +52,7 @@ export async function listProcesses(driver: Tools): Promise<BoxProcess[]> {
  * @param signal its number
  * @throws VALIDATION_ERROR if there is no such process, or it is not one of the user's; RUNTIME_ERROR, TIMEOUT
  */
-export async function signalProcess(driver: Tools, pid: number, signal: number): Promise<void> {
+export async function signalProcess(driver: ScriptTools, pid: number, signal: number): Promise<void> {
   await runScript(driver, signalScript, [String(signal), String(pid), posix.dirname(driver.busyboxPath)]);
 }
 
@@ -115,30 +109,4 @@ function byPid(lines: string, wanted: RegExp): Map<number, string> {
       return found === undefined ? [] : [[pid, found]];
     }),
   );
-}
-
-/** Runs a script as root of the box, and returns what it printed. */
-async function runScript(driver: Tools, script: string, args: readonly string[]): Promise<string> {
-  const handle = await driver.exec(scriptRequest(driver, script, args, { stdin: false }));
-  const outputs = Promise.all([textOf(handle.stdout), textOf(handle.stderr), handle.exit]);
-  try {
-    const [text, complaint, exit] = await withDeadline(outputs, limits.fileAnswerMs, 'an answer of the box');
-    if ('lost' in exit) throw new BoxRunError('RUNTIME_ERROR', exit.lost);
-    if (exit.exitCode === 0) return text;
-    throw new BoxRunError(exit.exitCode === refusedExit ? 'VALIDATION_ERROR' : 'RUNTIME_ERROR', complaint.trim());
-  } catch (error) {
-    await handle.killTree().catch(() => undefined);
-    throw error;
-  }
-}
-
-/** All text of a stream. What is over textBytesMax is read and dropped. */
-async function textOf(stream: ExecHandle['stdout']): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of stream as AsyncIterable<Buffer>) {
-    if (bytes < textBytesMax) pieces.push(piece);
-    bytes += piece.length;
-  }
-  return Buffer.concat(pieces).toString('utf8');
 }

@@ -62,7 +62,13 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
       reconnected: vi.fn(),
     },
     health: () => Promise.resolve({ ok: false, parts: { supervisor: false, writer: true, database: true } }),
-    meters: { watch: vi.fn(), outputLost: vi.fn(), report: vi.fn(), render: () => Promise.resolve('') },
+    meters: {
+      watch: vi.fn(),
+      portConnection: () => () => undefined,
+      outputLost: vi.fn(),
+      report: vi.fn(),
+      render: () => Promise.resolve(''),
+    },
     usage: {
       watch: vi.fn(),
       read: () => {
@@ -74,6 +80,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
     places: createStreamPlaces(1),
     transfers: createStreamPlaces(1),
     address: () => null,
+    portNames: { parse: () => null, url: () => null },
     uiDirectory: new URL('file:///nowhere/'),
     closing: new AbortController().signal,
     ...changes,

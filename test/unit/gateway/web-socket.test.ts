@@ -18,7 +18,7 @@ async function serve(route: (client: ClientSocket) => Promise<void>, everyMs = p
     createUpgrade({
       guard: () => undefined,
       places: { take: () => undefined },
-      route: () => route,
+      route: () => ({ serve: route }),
       handle: () => undefined,
       closing: closing.signal,
       pingMs: everyMs,

@@ -23,6 +23,7 @@ const statuses: Record<ErrorCode, number> = {
   TIMEOUT: 400,
   RUNTIME_ERROR: 400,
   CANCELED: 400,
+  PORT_NOT_OPEN: 400,
   VALIDATION_ERROR: 422,
   NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,

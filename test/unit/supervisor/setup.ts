@@ -68,6 +68,9 @@ export function createWorkerDouble(present: { readonly running: boolean } | null
     processes: async () => {
       throw new Error('not used');
     },
+    ports: async () => {
+      throw new Error('not used');
+    },
     signalProcess: async () => {
       throw new Error('not used');
     },
