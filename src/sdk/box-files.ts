@@ -224,13 +224,14 @@ export class BoxFiles {
 
   async #send<T>(path: string, content: UploadSource, signal: AbortSignal | undefined): Promise<T> {
     const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
-    const { content: body, failure } = await contentOf(this.#transport, bytes);
+    const { content: body, headers, failure } = await contentOf(this.#transport, bytes);
     try {
       return await this.#transport.json<T>({
         method: 'POST',
         path,
         body,
         contentType: 'application/octet-stream',
+        headers,
         signal,
       });
     } catch (error) {

@@ -71,10 +71,13 @@ export async function uploadFile(
     `${part('name="dest"')}\r\n${path}\r\n${about}${part('name="file"; filename="file"')}Content-Type: application/octet-stream\r\n\r\n`,
   );
   const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
-  const { content, failure } = await contentOf(transport, source, [head, tail]);
+  const { content, headers, failure } = await contentOf(transport, source, [head, tail]);
   const contentType = `multipart/form-data; boundary=${boundary}`;
   try {
-    await transport.json({ method: 'POST', path: `${boxPath}/files/upload`, body: content, contentType, signal });
+    await transport.json({
+      ...{ method: 'POST', path: `${boxPath}/files/upload` },
+      ...{ body: content, contentType, headers, signal },
+    });
   } catch (error) {
     throw failure(error);
   }
@@ -82,6 +85,8 @@ export async function uploadFile(
 
 interface Content {
   readonly content: Blob | AsyncIterable<Uint8Array>;
+  /** The header with the length, if the source tells it. It lets the server choose the quicker way. */
+  readonly headers: Readonly<Record<string, string>>;
   /** The error to report when the request has failed: that of the source, if the source has failed. */
   failure(error: unknown): unknown;
 }
@@ -109,7 +114,10 @@ export async function contentOf(
     yield tail;
   }
   const blobParts = [head, tail] as [BlobPart, BlobPart];
+  const bytes = ArrayBuffer.isView(source) ? source.byteLength : source instanceof Blob ? source.size : null;
+  const isStreamed = platform.streamsRequests && bytes !== null;
   return {
+    headers: isStreamed ? { 'content-length': String(head.length + bytes + tail.length) } : {},
     content: platform.streamsRequests
       ? chunks()
       : new Blob([blobParts[0], await blobOf(source, platform.files), blobParts[1]]),

@@ -60,9 +60,9 @@ export function createHandlers({
     exec: (order) => box().exec(order),
     cancel: ({ execId }) => box().cancel(execId),
     signal: ({ execId, signal }) => box().signal(execId, signal),
-    grant({ operation }) {
-      box();
-      return streams.grant(operation);
+    async grant({ operation }) {
+      const direct = await box().takesDirect(operation);
+      return { ...streams.grant(operation), ...(direct ? { direct } : {}) };
     },
     async stop({ graceMs }) {
       await box().stop(graceMs);

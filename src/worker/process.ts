@@ -81,10 +81,9 @@ export async function runWorker({
       notifyPeers(server.peers, 'unkillable', reason);
     };
     await prepared;
-    heldBox = await createHeldBox(
-      { config, workerId, log, aheadDir, onEngineExit, onUnkillable, onFenced: () => process.exit(1) },
-      assignment,
-    );
+    const reports = { onEngineExit, onUnkillable, onFenced: () => process.exit(1) };
+    const { handOver } = streams;
+    heldBox = await createHeldBox({ config, workerId, log, aheadDir, handOver, ...reports }, assignment);
     faultPoint('worker.assign.made');
     stateFile.write(heldBox);
     faultPoint('worker.assign.recorded');

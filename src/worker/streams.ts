@@ -8,6 +8,7 @@ import { BoxRunError, toBoxRunError } from '../shared/errors.ts';
 import { listenAt } from '../shared/ipc/socket.ts';
 import { acceptStream, type ByteStream } from '../shared/ipc/stream.ts';
 import { limits } from '../shared/limits.ts';
+import { withDeadline } from '../shared/waiting/clock.ts';
 import type { Logger } from '../shared/observe/log.ts';
 
 /** Runs one operation on its stream. An error that it throws is sent to the client. */
@@ -19,12 +20,22 @@ export interface Streams {
    * @throws TOO_MANY_REQUESTS when limits.streamTokensMax tokens have not been used yet
    */
   grant(operation: StreamOperation): StreamGrant;
+  /** Makes a token for a connection that carries plain bytes. `socket` rejects if nobody opens it in time. */
+  handOver(): HandOver;
   /** The number of connections that are open now. */
   readonly openCount: number;
 }
 
+/** A connection that the client opens besides its stream. */
+export interface HandOver {
+  readonly grant: StreamGrant;
+  /** Nothing has been read from it but the token. */
+  readonly socket: Promise<Socket>;
+}
+
 interface Granted {
-  readonly operation: StreamOperation;
+  /** What to do with the stream that a client opens. */
+  readonly serve: (stream: ByteStream) => Promise<void>;
   readonly expiry: NodeJS.Timeout;
 }
 
@@ -53,19 +64,18 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
   const unusedTokens = new Map<string, Granted>();
   let openCount = 0;
 
-  function useToken(token: string): StreamOperation {
+  function useToken(token: string): Granted['serve'] {
     const entry = unusedTokens.get(token);
     if (entry === undefined) throw new BoxRunError('FORBIDDEN', 'the token of the stream is unknown, used or too old');
     unusedTokens.delete(token);
     clearTimeout(entry.expiry);
-    return entry.operation;
+    return entry.serve;
   }
 
   async function serve(socket: Socket): Promise<void> {
     const { token, stream } = await acceptStream(socket);
     try {
-      await run(useToken(token), stream);
-      await stream.end();
+      await useToken(token)(stream);
     } catch (error) {
       const known = toBoxRunError(error);
       if (known.status >= 500 && known.code !== 'UNAVAILABLE')
@@ -97,13 +107,32 @@ export async function createStreams(socketPath: string, log: Logger, run: RunOpe
     get openCount() {
       return openCount;
     },
-    grant(operation) {
-      if (unusedTokens.size >= limits.streamTokensMax)
-        throw new BoxRunError('TOO_MANY_REQUESTS', 'too many streams wait to be opened');
-      const token = randomBytes(24).toString('base64url');
-      const expiry = setTimeout(() => unusedTokens.delete(token), limits.streamTokenMs);
-      unusedTokens.set(token, { operation, expiry });
-      return { socketPath, token };
+    grant: (operation) =>
+      addToken(async (stream) => {
+        await run(operation, stream);
+        await stream.end();
+      }),
+    handOver() {
+      let take: (socket: Socket) => void = () => undefined;
+      const opened = new Promise<Socket>((resolve) => {
+        take = resolve;
+      });
+      const grant = addToken((stream) => {
+        take(stream.release());
+        return Promise.resolve();
+      });
+      const socket = withDeadline(opened, limits.streamTokenMs, 'the connection for the bytes');
+      socket.catch(() => undefined); // The caller may have given up meanwhile.
+      return { grant, socket };
     },
   };
+
+  function addToken(serve: Granted['serve']): StreamGrant {
+    if (unusedTokens.size >= limits.streamTokensMax)
+      throw new BoxRunError('TOO_MANY_REQUESTS', 'too many streams wait to be opened');
+    const token = randomBytes(24).toString('base64url');
+    const expiry = setTimeout(() => unusedTokens.delete(token), limits.streamTokenMs);
+    unusedTokens.set(token, { serve, expiry });
+    return { socketPath, token };
+  }
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "../agent.h"
@@ -234,7 +235,26 @@ static void listFiles(char **args) {
   if (errno != 0) failPath(path);
 }
 
-/** path, offset (negative: from the end), number of bytes (negative: all). Answers the file, the offset, the bytes. */
+/** Sends bytes of a file without reading them into this program. Returns 0 if the kernel cannot do that here. */
+static int sendBytes(int fd, const char *path, int64_t *wanted) {
+  flushAnswer();
+  while (*wanted != 0) {
+    const size_t count = *wanted < 0 || *wanted > (1 << 30) ? 1 << 30 : (size_t)*wanted;
+    const ssize_t sent = sendfile(answerFd, fd, NULL, count);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EINVAL) return 0;
+    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) leave(exitLeft);
+    if (sent < 0) failPath(path);
+    if (sent == 0) return 1;
+    if (*wanted > 0) *wanted -= sent;
+  }
+  return 1;
+}
+
+/**
+ * path, offset (negative: from the end), number of bytes (negative: all), 1 to answer the file and the offset before
+ * the bytes. A larger number means: only these two, if there are at least so many bytes.
+ */
 static void readFile(char **args) {
   const char *path = textOf(args[0]);
   int64_t offset = strtoll(args[1], NULL, 10), wanted = strtoll(args[2], NULL, 10);
@@ -247,9 +267,16 @@ static void readFile(char **args) {
   if (fd < 0 || fstat(fd, &file) != 0) failPath(path);
   if (!S_ISREG(file.st_mode)) failWith(EINVAL, path, "it is no regular file");
   if (offset < 0) offset = file.st_size + offset > 0 ? file.st_size + offset : 0;
-  putEntry("", &file, "");
-  put(&offset, sizeof offset);
+  const int64_t describes = strtoll(args[3], NULL, 10);
+  if (describes > 0) {
+    putEntry("", &file, "");
+    put(&offset, sizeof offset);
+    int64_t length = file.st_blocks > 0 ? file.st_size - offset : 0;
+    if (wanted >= 0 && wanted < length) length = wanted;
+    if (describes > 1 && length >= describes) return;
+  }
   if (offset > 0 && lseek(fd, offset, SEEK_SET) < 0) failPath(path);
+  if (describes == 0 && sendBytes(fd, path, &wanted)) return;
   static char block[blockBytes];
   while (wanted != 0) {
     const size_t count = wanted < 0 || wanted > (int64_t)sizeof block ? sizeof block : (size_t)wanted;
@@ -391,9 +418,9 @@ static const struct {
   int count; // of arguments
   void (*run)(char **args);
 } operations[] = {
-    {"stat", 2, statFile},    {"list", 2, listFiles},   {"read", 3, readFile},   {"write", 4, writeWithParents},
+    {"stat", 2, statFile},    {"list", 2, listFiles},   {"read", 4, readFile},   {"write", 4, writeWithParents},
     {"mkdir", 3, makeDirectory}, {"rename", 3, renameFile}, {"remove", 2, removeFile}, {"chmod", 2, changeMode},
-    {"chown", 4, changeOwner}, {"pack", 1, pack},        {"unpack", 2, unpack},   {"watch", 2, watch},
+    {"chown", 4, changeOwner}, {"pack", 2, pack},        {"unpack", 2, unpack},   {"watch", 2, watch},
 };
 
 /** Gives the stream a high number, so that /dev/stdout and the like lead to /dev/null in this program. */
@@ -416,6 +443,9 @@ int serveFiles(int count, char **args) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
+  // A socket that the worker gives this program does not wait, because Node has opened it.
+  fcntl(inputFd, F_SETFL, fcntl(inputFd, F_GETFL) & ~O_NONBLOCK);
+  fcntl(answerFd, F_SETFL, fcntl(answerFd, F_GETFL) & ~O_NONBLOCK);
   // Larger pipes mean fewer changes between this program and the agent. If the kernel refuses, they stay as they are.
   fcntl(inputFd, F_SETPIPE_SZ, pipeBytes);
   fcntl(answerFd, F_SETPIPE_SZ, pipeBytes);

@@ -319,13 +319,13 @@ static void packDirectory(int fd, const struct stat *file, unsigned depth) {
   closedir(directory);
 }
 
-/** the directory */
+/** the directory; 1 to say that it begins */
 void packTree(char **args) {
   struct stat file;
   const int fd = open(args[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0 && errno == ENOTDIR && stat(args[0], &file) == 0) failWith(ENOTDIR, args[0], "it is not a directory");
   if (fd < 0 || fstat(fd, &file) != 0) failPath(args[0]);
-  put("r", 1);
+  if (*args[1] == '1') put("r", 1);
   packDirectory(fd, &file, 0);
   putZeros(2 * tarBlock);
 }

@@ -11,6 +11,7 @@ import { whileProcessing } from '../http/long-answer.ts';
 import type { GatewayParts } from '../parts.ts';
 import { answerWithEvents } from './event-answer.ts';
 import { encodeNotice } from './sse.ts';
+import { itemsFromBox } from './carried-bytes.ts';
 import { attachment } from './transfer.ts';
 import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from './worker-stream.ts';
 
@@ -23,12 +24,19 @@ export interface FileRequest {
 }
 
 type Done = Extract<StreamReport, { type: 'done' }>;
+type Items = AsyncGenerator<WorkerItem, void, void>;
+
+/** Waits for the first item: until then, an error is an answer of its own. */
+async function begin(stream: ByteStream) {
+  const items = itemsFromBox(stream);
+  return { items, first: await items.next() };
+}
 
 /** Opens the stream, lets `begin` read its first items, and lets `send` answer with them. */
 async function answer<T>(
   { parts, request, reply, box, operation }: FileRequest,
   begin: (stream: ByteStream) => Promise<T>,
-  send: (stream: ByteStream, begun: T) => Promise<void>,
+  send: (begun: T) => Promise<void>,
 ): Promise<FastifyReply> {
   const opened = await openWorkerStream(parts, box, operation, { requestId: request.id });
   const onGone = () => {
@@ -38,7 +46,7 @@ async function answer<T>(
   try {
     const begun = await whileProcessing(reply, begin(opened));
     reply.hijack();
-    await send(opened, begun);
+    await send(begun);
   } catch (error) {
     if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
     const known = toBoxRunError(error);
@@ -83,9 +91,10 @@ export async function sendFileBytes(
       const { file, offset, hasSize } = await nextReport(stream, 'file');
       if (range !== null && hasSize && (offset >= file.size || Object.is(range.offset, -0)))
         throw new BoxRunError('VALIDATION_ERROR', `the file has only ${file.size} bytes`, { status: 416 });
-      return { file, offset, hasSize, first: await nextItem(stream) };
+      const items = itemsFromBox(stream);
+      return { file, offset, hasSize, items, first: await items.next() };
     },
-    async (stream, { file, offset, hasSize, first }) => {
+    async ({ file, offset, hasSize, items, first }) => {
       const { raw } = whole.reply;
       const end = hasSize ? Math.min(file.size, offset + (range?.bytes ?? file.size)) : null;
       // A file of the kernel has no length. Then a range cannot be described, and a range from 0 on is the whole.
@@ -97,31 +106,31 @@ export async function sendFileBytes(
         'x-boxrun-mode': file.mode,
         'last-modified': new Date(file.modified_at).toUTCString(),
       });
-      await sendItems(stream, first, raw, end === null ? null : end - offset);
+      await sendItems(items, first, raw, end === null ? null : end - offset);
       raw.end();
     },
   );
 }
 
 /**
- * Writes the bytes of the stream to the client, until its report `done`, which it gives.
+ * Writes the bytes to the client, until the report `done`, which it gives.
  * @param bytes the announced length; what a file has more is dropped
  * @throws RUNTIME_ERROR if there are fewer
  */
 async function sendItems(
-  stream: ByteStream,
-  first: WorkerItem | null,
+  items: Items,
+  first: IteratorResult<WorkerItem, void>,
   raw: FastifyReply['raw'],
   bytes: number | null,
 ): Promise<Done | null> {
   let left = bytes ?? Infinity;
-  for (let item = first; item !== null; item = await nextItem(stream)) {
-    if (!('bytes' in item)) {
-      if (item.report.type !== 'done') continue;
+  for (let { done, value } = first; done !== true && value !== undefined; { done, value } = await items.next()) {
+    if (!('bytes' in value)) {
+      if (value.report.type !== 'done') continue;
       if (bytes !== null && left > 0) break;
-      return item.report;
+      return value.report;
     }
-    const piece = item.bytes.subarray(0, Math.min(left, item.bytes.length));
+    const piece = value.bytes.subarray(0, Math.min(left, value.bytes.length));
     left -= piece.length;
     if (piece.length > 0 && !raw.write(piece)) await drained(raw);
     if (left === 0) return null;
@@ -132,24 +141,24 @@ async function sendItems(
 
 /** Answers with a list, as the entries come. */
 export async function sendList(asked: FileRequest): Promise<FastifyReply> {
-  return answer(asked, nextItem, async (stream, first) => {
+  return answer(asked, begin, async ({ items, first }) => {
     const { raw } = asked.reply;
     raw.writeHead(200, { 'content-type': 'application/json; charset=utf-8' });
     raw.write('{"entries":[');
-    const done = await sendItems(stream, first, raw, null);
+    const done = await sendItems(items, first, raw, null);
     raw.end(`],"is_cut":${String(done?.isCut ?? false)}}`);
   });
 }
 
 /** Answers with an archive of the directory. What could not be packed follows after the body. */
 export async function sendDirectory(asked: FileRequest, path: string): Promise<FastifyReply> {
-  return answer(asked, nextItem, async (stream, first) => {
+  return answer(asked, begin, async ({ items, first }) => {
     const { raw } = asked.reply;
     raw.writeHead(200, {
       ...attachment(`${posix.basename(path) || 'root'}.tar`),
       trailer: 'X-BoxRun-Left-Out, X-BoxRun-Changed',
     });
-    const done = await sendItems(stream, first, raw, null);
+    const done = await sendItems(items, first, raw, null);
     raw.addTrailers({
       ...(done?.leftOut === undefined ? {} : { 'X-BoxRun-Left-Out': headerText(done.leftOut) }),
       ...(done?.changed === undefined ? {} : { 'X-BoxRun-Changed': headerText(done.changed) }),

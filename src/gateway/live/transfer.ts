@@ -1,25 +1,12 @@
-// What transfers of files have in common: their number per client, the headers of bytes from a box, and the way of a
-// body to the worker. A browser never shows bytes of a box as a page of this server: they are a download without a
-// type.
+// What transfers of files have in common: their number per client, and the headers of bytes from a box. A browser never
+// shows bytes of a box as a page of this server: they are a download without a type.
 import type { FastifyReply } from 'fastify';
-import type { Readable } from 'node:stream';
-import { BoxRunError } from '../../shared/errors.ts';
-import type { ByteStream } from '../../shared/ipc/stream.ts';
 import type { GatewayParts } from '../parts.ts';
 
 /** Takes a place for a transfer until the connection of the answer closes. @throws TOO_MANY_REQUESTS */
 export function takePlace({ transfers }: Pick<GatewayParts, 'transfers'>, { raw, request }: FastifyReply): void {
   const { remoteAddress } = request.socket;
   transfers.take({ remoteAddress, destroyed: raw.destroyed, once: (event, listener) => raw.once(event, listener) });
-}
-
-/** Sends a body to the worker. @throws VALIDATION_ERROR if it was cut */
-export async function sendAll(file: Readable, stream: ByteStream): Promise<void> {
-  // The rest of a refused body is read by discardRest, so leaving this loop must not close the connection.
-  for await (const piece of file.iterator({ destroyOnReturn: false })) await stream.send(piece as Buffer);
-  if ((file as { truncated?: boolean }).truncated === true)
-    throw new BoxRunError('VALIDATION_ERROR', 'the file was cut');
-  await stream.end();
 }
 
 /** The headers of a download with this file name. */

@@ -19,8 +19,18 @@ export async function openWorkerStream(
   operation: StreamOperation,
   about: { readonly requestId?: string } = {},
 ): Promise<ByteStream> {
-  const { socketPath, token } = await parts.supervisor.request('openStream', { box, operation }, about);
-  return openStream(socketPath, token);
+  return (await openTransfer(parts, box, operation, about)).stream;
+}
+
+/** As openWorkerStream. `isDirect`: the worker takes the bytes over a second connection. */
+export async function openTransfer(
+  parts: Pick<GatewayParts, 'supervisor'>,
+  box: string,
+  operation: StreamOperation,
+  about: { readonly requestId?: string } = {},
+): Promise<{ readonly stream: ByteStream; readonly isDirect: boolean }> {
+  const grant = await parts.supervisor.request('openStream', { box, operation }, about);
+  return { stream: await openStream(grant.socketPath, grant.token), isDirect: grant.direct === true };
 }
 
 /**

@@ -13,8 +13,9 @@ import { whileProcessing } from '../http/long-answer.ts';
 import { readUpload, type UploadPlace } from '../http/multipart.ts';
 import type { GatewayParts } from '../parts.ts';
 import { createSpools } from '../http/spools.ts';
-import { attachment, sendAll, takePlace } from '../live/transfer.ts';
-import { nextItem, nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
+import { announcedLength, itemsFromBox, sendToBox } from '../live/carried-bytes.ts';
+import { attachment, takePlace } from '../live/transfer.ts';
+import { nextReport, openWorkerStream, reasonOfBreak, type WorkerItem } from '../live/worker-stream.ts';
 import { boxErrors, json, text, type Operations } from '../openapi/operation.ts';
 import type { HandlersOf } from './handler.ts';
 
@@ -76,7 +77,7 @@ export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileO
       }
       takePlace(parts, reply);
       const work = readUpload(request.raw, spools, (file, dest) =>
-        upload(parts, { box, ...dest, requestId: request.id }, file),
+        upload(parts, { box, ...dest, requestId: request.id, bytes: announcedLength(request.headers) }, file),
       );
       // The supervisor is asked for the reason only after readUpload has closed the form. While the form is open, its
       // own errors could reach the client before that reason.
@@ -92,7 +93,7 @@ export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileO
 
     download: async ({ request, reply, path: { box }, body }) => {
       const { path } = body();
-      const operation = { kind: 'download', path } as const;
+      const operation = { kind: 'download', path, direct: true } as const;
       takePlace(parts, reply);
       const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
       const onGone = () => {
@@ -102,7 +103,7 @@ export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileO
       try {
         const begun = await whileProcessing(reply, beginDownload(stream));
         reply.hijack();
-        await sendFile(reply, stream, { ...begun, name: posix.basename(path) });
+        await sendFile(reply, { ...begun, name: posix.basename(path) });
       } catch (error) {
         if (!reply.raw.headersSent) throw await reasonOfBreak(parts, box, operation, error);
         const known = toBoxRunError(error);
@@ -120,17 +121,16 @@ export function createFileHandlers(parts: GatewayParts): HandlersOf<typeof fileO
 interface UploadTarget extends UploadPlace {
   readonly box: string;
   readonly requestId: string;
+  /** The length of the form. */
+  readonly bytes: number | null;
 }
 
-async function upload(parts: GatewayParts, { box, requestId, ...place }: UploadTarget, file: Readable): Promise<void> {
-  const stream = await openWorkerStream(parts, box, { kind: 'upload', ...place }, { requestId });
-  try {
-    const done = nextReport(stream, 'done');
-    await Promise.race([sendAll(file, stream), done]);
-    await done;
-  } finally {
-    stream.close();
-  }
+async function upload(
+  parts: GatewayParts,
+  { box, requestId, bytes, ...place }: UploadTarget,
+  file: Readable,
+): Promise<void> {
+  await sendToBox(parts, box, { kind: 'upload', ...place }, file, { requestId, bytes });
 }
 
 interface BegunDownload {
@@ -138,29 +138,32 @@ interface BegunDownload {
   readonly bytes: number | null;
   readonly mode?: number | undefined;
   readonly mtimeS?: number | undefined;
-  readonly first: WorkerItem | null;
+  readonly items: AsyncGenerator<WorkerItem, void, void>;
+  readonly first: IteratorResult<WorkerItem, void>;
 }
 
 /** Reads the first item before the headers are sent, so that an error until then can still be an error answer. */
 async function beginDownload(stream: ByteStream): Promise<BegunDownload> {
   const { bytes, mode, mtimeS } = await nextReport(stream, 'size');
-  return { bytes, mode, mtimeS, first: await nextItem(stream) };
+  const items = itemsFromBox(stream);
+  return { bytes, mode, mtimeS, items, first: await items.next() };
 }
 
-async function sendFile(
-  reply: FastifyReply,
-  stream: ByteStream,
-  file: BegunDownload & { readonly name: string },
-): Promise<void> {
-  const { raw } = reply;
+/** @throws RUNTIME_ERROR if the file became shorter meanwhile */
+async function sendFile({ raw }: FastifyReply, file: BegunDownload & { readonly name: string }): Promise<void> {
   raw.writeHead(200, {
     ...attachment(file.name),
     ...(file.bytes === null ? {} : { 'content-length': file.bytes }),
     ...(file.mode === undefined ? {} : { 'x-boxrun-mode': file.mode.toString(8).padStart(4, '0') }),
     ...(file.mtimeS === undefined ? {} : { 'last-modified': new Date(file.mtimeS * 1000).toUTCString() }),
   });
-  for (let item = file.first; item !== null; item = await nextItem(stream)) {
-    if ('bytes' in item && !raw.write(item.bytes)) await drained(raw);
+  let bytes = 0;
+  for (let item = file.first; item.done !== true; item = await file.items.next()) {
+    if (!('bytes' in item.value)) continue;
+    bytes += item.value.bytes.length;
+    if (!raw.write(item.value.bytes)) await drained(raw);
   }
+  if (file.bytes !== null && bytes < file.bytes)
+    throw new BoxRunError('RUNTIME_ERROR', `the file ended after ${bytes} of ${file.bytes} bytes`);
   raw.end();
 }

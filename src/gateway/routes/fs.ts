@@ -8,7 +8,8 @@ import { whileProcessing } from '../http/long-answer.ts';
 import { sendChanges, sendDirectory, sendFileBytes, sendList, type FileRequest } from '../live/file-answers.ts';
 import { nextReport, openWorkerStream, reasonOfBreak } from '../live/worker-stream.ts';
 import { discardRest } from '../http/discard-rest.ts';
-import { sendAll, takePlace } from '../live/transfer.ts';
+import { takePlace } from '../live/transfer.ts';
+import { announcedLength, sendToBox } from '../live/carried-bytes.ts';
 import { boxErrors, eventStream, json, Ok, text, type Operations } from '../openapi/operation.ts';
 import type { GatewayParts } from '../parts.ts';
 import type { Call, HandlersOf } from './handler.ts';
@@ -194,7 +195,12 @@ export function createFsHandlers(parts: GatewayParts): HandlersOf<typeof fsOpera
     request,
     reply,
     box,
-    operation: { kind: 'file', operation, user: as ?? null },
+    operation: {
+      kind: 'file',
+      operation,
+      user: as ?? null,
+      direct: operation.do === 'read' || operation.do === 'pack',
+    },
   });
 
   /** Runs an operation that only succeeds or fails. */
@@ -303,14 +309,8 @@ async function report<T extends 'done' | 'file'>(asked: FileRequest, type: T) {
 /** Sends the body of the request to the operation, and reads its last report. */
 async function sendBody({ parts, request, box, operation }: FileRequest) {
   try {
-    const stream = await openWorkerStream(parts, box, operation, { requestId: request.id });
-    try {
-      const end = nextReport(stream, 'done');
-      await Promise.race([sendAll(request.raw, stream), end]);
-      return await end;
-    } finally {
-      stream.close();
-    }
+    const about = { requestId: request.id, bytes: announcedLength(request.headers) };
+    return await sendToBox(parts, box, operation, request.raw, about);
   } catch (error) {
     await discardRest(request.raw);
     throw await reasonOfBreak(parts, box, operation, error);

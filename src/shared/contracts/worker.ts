@@ -70,6 +70,12 @@ export type ResumedExec = Static<typeof ResumedExec>;
 
 const portNumber = Type.Integer({ minimum: 1, maximum: 65_535 });
 
+/**
+ * True: the gateway can carry the bytes over a second connection, which the worker gives to the program in the box. So
+ * they do not pass through the worker. See StreamReport.
+ */
+const direct = Type.Optional(Type.Boolean());
+
 /** The purpose of a stream to a worker. */
 export const StreamOperation = Type.Union([
   Type.Object({
@@ -78,21 +84,27 @@ export const StreamOperation = Type.Union([
     /** The permission bits of the file. Absent, also from an older gateway: as the worker finds fit. */
     mode: Type.Optional(Type.Integer()),
     mtimeS: Type.Optional(Type.Integer()),
+    direct,
   }),
-  Type.Object({ kind: Type.Literal('download'), path: Type.String() }),
+  Type.Object({ kind: Type.Literal('download'), path: Type.String(), direct }),
   /** A shell in a terminal. `shell` null: /bin/bash, or /bin/sh if there is no /bin/bash. */
   Type.Object({ kind: Type.Literal('attach'), shell: nullableText, tty: Tty }),
   /** Input of a running command. Its output is in its output events. */
   Type.Object({ kind: Type.Literal('input'), execId: Type.String() }),
   /** `user`: as in a command; null for root. */
-  Type.Object({ kind: Type.Literal('file'), operation: FileOperation, user: nullableText }),
+  Type.Object({ kind: Type.Literal('file'), operation: FileOperation, user: nullableText, direct }),
   /** A TCP connection, made inside the box. `host` null: its loopback addresses. For workers that take `ports`. */
   Type.Object({ kind: Type.Literal('port'), port: portNumber, host: nullableText }),
 ]);
 export type StreamOperation = Static<typeof StreamOperation>;
 
 /** The socket and the token with which the gateway opens a stream: once, and within limits.streamTokenMs. */
-export const StreamGrant = Type.Object({ socketPath: Type.String(), token: Type.String() });
+export const StreamGrant = Type.Object({
+  socketPath: Type.String(),
+  token: Type.String(),
+  /** True: the worker takes the bytes of this operation over a second connection. It may send bytes so in any case. */
+  direct: Type.Optional(Type.Boolean()),
+});
 export type StreamGrant = Static<typeof StreamGrant>;
 
 /** Control messages on an open stream, to the worker. */
@@ -129,6 +141,12 @@ export const StreamReport = Type.Union([
     isCut: Type.Optional(Type.Boolean()),
   }),
   Type.Object({ type: Type.Literal('connected') }),
+  /**
+   * A second connection carries the bytes: from the box as they are, until it ends; to the box in blocks, when `go` has
+   * come. A block is its length (32 bits, little-endian) and its bytes; one of length 0 says that all was sent.
+   */
+  Type.Object({ type: Type.Literal('direct'), socketPath: Type.String(), token: Type.String() }),
+  Type.Object({ type: Type.Literal('go') }),
   Type.Object({ type: Type.Literal('exit'), code: Type.Union([Type.Integer(), Type.Null()]) }),
 ]);
 export type StreamReport = Static<typeof StreamReport>;

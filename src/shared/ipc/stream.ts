@@ -41,6 +41,10 @@ export interface ByteStream {
   finish(): void;
   /** Closes the connection at once. */
   close(): void;
+  /**
+   * Gives up the connection: the caller owns the socket from now on, and no other call of this stream does anything.
+   */
+  release(): Socket;
 }
 
 /** Bytes: the longest piece, and room for the message around it. */
@@ -58,6 +62,14 @@ export async function openStream(socketPath: string, token: string): Promise<Byt
   const stream = new SocketStream(socket);
   await stream.write(['open', token]);
   return stream;
+}
+
+/** As openStream, for a connection that carries plain bytes after the token. */
+export async function openDirect(socketPath: string, token: string): Promise<Socket> {
+  const socket = await connectTo(socketPath);
+  socket.on('error', () => undefined); // 'close' follows.
+  socket.write(encodeFrame(['open', token]));
+  return socket;
 }
 
 /**
@@ -87,6 +99,7 @@ class SocketStream implements ByteStream {
   /** Bytes of the present frame that are not given yet. They are given as they come, without a copy. */
   #bytesLeft = 0;
   #hasEnded = false;
+  #isReleased = false;
   #hasSentEnd = false;
 
   constructor(socket: Socket) {
@@ -152,12 +165,17 @@ class SocketStream implements ByteStream {
     }
   }
 
+  release(): Socket {
+    this.#isReleased = true;
+    return this.#socket;
+  }
+
   finish(): void {
-    this.#socket.destroySoon();
+    if (!this.#isReleased) this.#socket.destroySoon();
   }
 
   close(): void {
-    this.#socket.destroy();
+    if (!this.#isReleased) this.#socket.destroy();
   }
 
   /** The next bytes, if a frame with bytes is next. */
@@ -224,7 +242,7 @@ class SocketStream implements ByteStream {
   }
 
   #put(bytes: Uint8Array): boolean {
-    if (!this.#socket.writable) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
+    if (this.#isReleased || !this.#socket.writable) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
     return this.#socket.write(bytes);
   }
 

@@ -29,6 +29,8 @@ import type { Logger } from '../../shared/observe/log.ts';
 import { writeSpill } from '../../shared/contracts/spill.ts';
 import { listProcesses, signalProcess } from '../files/box-processes.ts';
 import { receiveUpload, sendDownload, serveFiles } from '../files/box-files.ts';
+import { hasFileProgram } from '../files/file-program.ts';
+import type { HandOver } from '../streams.ts';
 import { BoxCommands, type TimedExec } from './box-commands.ts';
 import { createCommitQueue, type CommitQueue } from '../output/commit-queue.ts';
 import type { BoxStats, Driver, ReportProgress } from '../drivers/driver-contract.ts';
@@ -83,6 +85,8 @@ export interface HeldBox {
   signal(execId: string, signal: number): Promise<Exec>;
   /** Runs the operation of a stream to its end. @throws every error of the operation; the client gets it */
   serveStream(operation: StreamOperation, stream: ByteStream): Promise<void>;
+  /** True if the bytes of this operation can go over a second connection; see StreamReport. */
+  takesDirect(operation: StreamOperation): Promise<boolean>;
   /** Stops the box. Its processes have `graceMs` milliseconds to end by themselves; then they are killed. */
   stop(graceMs?: number): Promise<void>;
   /** Removes the box. Its processes have `graceMs` milliseconds to end by themselves; then they are killed. */
@@ -101,6 +105,8 @@ export interface HeldBoxDeps {
   /** The directory with the files that this worker prepared for its future box. */
   readonly aheadDir: string;
   readonly onEngineExit: (reason: string) => void;
+  /** Lets the gateway open a second connection. */
+  readonly handOver: () => HandOver;
   /** A command has survived its kill. Then the supervisor stops the box. */
   readonly onUnkillable: (reason: string) => void;
   /** The writer says that another worker has the box: this worker must end at once. */
@@ -161,6 +167,8 @@ class AssignedBox implements HeldBox {
   // A supervisor may die while its request still runs here. The request of its successor then waits for its turn.
   readonly #inTurn = createInTurn();
   #running = false;
+  /** Whether the running box can work on files by the agent's program. Null: nobody has asked yet. */
+  #hasFileProgram: Promise<boolean> | null = null;
 
   constructor(parts: Parts) {
     const { deps, assignment, driver, log, queue } = parts;
@@ -236,6 +244,7 @@ class AssignedBox implements HeldBox {
     return this.#inTurn(async () => {
       for (const { host_path: path } of assignment.volumes) await resolveHostPath(path, deps.config.volumeRoots);
       await driver.start(progress, signal);
+      this.#hasFileProgram = null;
       this.#running = true;
     });
   }
@@ -273,10 +282,19 @@ class AssignedBox implements HeldBox {
     return this.#commands.signal(execId, signal);
   }
 
+  async takesDirect(operation: StreamOperation): Promise<boolean> {
+    if (!('direct' in operation) || operation.direct !== true) return false;
+    const { driver } = this.#parts;
+    if (!this.running || driver.takesSockets !== true) return false;
+    this.#hasFileProgram ??= hasFileProgram(driver);
+    return this.#hasFileProgram;
+  }
+
   async serveStream(operation: StreamOperation, stream: ByteStream): Promise<void> {
     this.#needRunning();
     const { driver, assignment } = this.#parts;
-    const files = { driver, workdir: assignment.workdir };
+    const handOver = (await this.takesDirect(operation)) ? this.#parts.deps.handOver : null;
+    const files = { driver, workdir: assignment.workdir, handOver };
     switch (operation.kind) {
       case 'upload':
         return this.#whileRunning(() => receiveUpload(files, operation.path, stream, operation));

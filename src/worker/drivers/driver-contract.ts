@@ -1,5 +1,6 @@
 // The contract between a worker and an engine: the calls of the worker, and the promises of the engine. One driver
 // value serves one box. The engine's own terms do not appear outside of src/worker/drivers.
+import type { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
 import type { Ulimit, Volume } from '../../shared/api.ts';
@@ -66,6 +67,11 @@ export interface ExecRequest {
   readonly stdin: boolean;
   /** True: the caller uses `acknowledge` and `forget` of the handle. */
   readonly acknowledges?: boolean;
+  /**
+   * One of the streams of the command is this socket, and not a pipe; the handle has an ended stream instead. The
+   * caller closes its own side when the command has begun. Only for drivers that take sockets.
+   */
+  readonly socket?: { readonly is: 'stdin' | 'stdout'; readonly socket: Socket };
 }
 
 /**
@@ -166,6 +172,8 @@ export interface Driver {
    * change while the box runs. Then a handle that has only text says so (`isTextOnly`).
    */
   readonly outputIsExact: boolean;
+  /** True: a command may have a socket of this process as one of its streams. */
+  readonly takesSockets?: boolean;
   /**
    * Makes the image ready on this host: pulls, unpacks and converts it. Until one box has used the image, the
    * supervisor lets only one worker at a time do this. Later calls for the same image may run at once.

@@ -6,6 +6,7 @@ import { BoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
+import { directBytesMin, receiveDirect, sendDirect } from './direct-transfer.ts';
 import { argumentsOf, receiveInProgram, serveFileOperation } from './file-operations.ts';
 import { lacksFileProgram, startFileProgram } from './file-program.ts';
 import { createRecordReader, fileOf } from './file-records.ts';
@@ -29,8 +30,13 @@ export async function receiveUpload(
   const attributes = { ...(mode === undefined ? {} : { mode }), ...(mtimeS === undefined ? {} : { mtimeS }) };
   await withoutProgram(
     async () => {
-      const operation: FileOperation = { do: 'write', path: file, parents: true, ...attributes };
-      const program = await startFileProgram(files.driver, argumentsOf(operation, '/'), { ...asRoot, hasInput: true });
+      const args = argumentsOf({ do: 'write', path: file, parents: true, ...attributes }, '/');
+      if (files.handOver !== null) {
+        await receiveDirect({ ...files, ...asRoot, handOver: files.handOver }, args, stream);
+        await stream.control({ type: 'done' });
+        return;
+      }
+      const program = await startFileProgram(files.driver, args, { ...asRoot, hasInput: true });
       try {
         await receiveInProgram(stream, program);
         await program.end();
@@ -53,8 +59,10 @@ export async function sendDownload(files: BoxFilesDeps, path: string, stream: By
   const file = filePath(path, files.workdir);
   await withoutProgram(
     async () => {
+      const { handOver } = files;
       const operation: FileOperation = { do: 'read', path: file, offset: 0, bytes: null };
-      const program = await startFileProgram(files.driver, argumentsOf(operation, '/'), { ...asRoot, hasInput: false });
+      const args = argumentsOf(operation, '/', handOver === null ? 1 : directBytesMin);
+      const program = await startFileProgram(files.driver, args, { ...asRoot, hasInput: false });
       const left = new AbortController();
       void stream.next().catch(() => {
         if (!left.signal.aborted) void program.close();
@@ -67,7 +75,16 @@ export async function sendDownload(files: BoxFilesDeps, path: string, stream: By
           const { entry, blocks, mode, mtimeS } = fileOf(record, file);
           await records.take(8);
           // A file without blocks on a disk is empty, or it is a file of the kernel, whose length is not known.
-          await sendContent(records.rest(), { size: blocks === 0 ? 0 : entry.size, mode, mtimeS }, stream);
+          const { size } = entry;
+          if (handOver !== null && blocks > 0 && size >= directBytesMin) {
+            // The program has sent no more than that.
+            await stream.control({ type: 'size', bytes: size, mode, mtimeS });
+            await sendDirect(
+              { ...files, ...asRoot, handOver },
+              ['read', args[1] ?? '', '0', String(size), '0'],
+              stream,
+            );
+          } else await sendContent(records.rest(), { size: blocks === 0 ? 0 : size, mode, mtimeS }, stream);
         }
       } catch (error) {
         if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;

@@ -7,6 +7,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { changeOf, createRecordReader, fileOf, type RecordReader } from './file-records.ts';
+import { directBytesMin, receiveDirect, sendDirect, type DirectPlace } from './direct-transfer.ts';
 import {
   pathArgument,
   startFileProgram,
@@ -17,6 +18,8 @@ import {
 
 export interface FilePlace {
   readonly driver: FileDriver;
+  /** Null: bytes go over the stream, because the gateway or the box can do nothing else. */
+  readonly handOver: DirectPlace['handOver'] | null;
   /** The directory for relative paths. */
   readonly workdir: string;
   /** As in a command; null for root. */
@@ -28,21 +31,27 @@ export interface FilePlace {
  * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR
  */
 export async function serveFileOperation(place: FilePlace, operation: FileOperation, stream: ByteStream) {
+  const direct = place.handOver === null ? null : { ...place, handOver: place.handOver };
+  const args = argumentsOf(operation, place.workdir, direct === null ? 1 : directBytesMin);
+  if (direct !== null && (operation.do === 'write' || operation.do === 'unpack')) {
+    await stream.control({ type: 'done', ...warningsOf(await receiveDirect(direct, args, stream)) });
+    return;
+  }
+  if (direct !== null && operation.do === 'pack') {
+    // The program would say that it begins as its first byte.
+    const warnings = await sendDirect(direct, [...args.slice(0, -1), '0'], stream);
+    await stream.control({ type: 'done', ...warningsOf(warnings) });
+    return;
+  }
   const hasInput = operation.do === 'write' || operation.do === 'unpack' || operation.do === 'watch';
-  const program = await startFileProgram(place.driver, argumentsOf(operation, place.workdir), {
+  const program = await startFileProgram(place.driver, args, {
     user: place.user,
     hasInput,
   });
   const watching = operation.do === 'write' || operation.do === 'unpack' ? null : closeWithClient(stream, program);
   try {
-    const isCut = await passOn(operation, program, stream);
-    const { changed, leftOut }: FileWarnings = await program.end();
-    await stream.control({
-      type: 'done',
-      ...(isCut ? { isCut } : {}),
-      ...(changed.length > 0 ? { changed } : {}),
-      ...(leftOut.length > 0 ? { leftOut } : {}),
-    });
+    const isCut = await passOn(operation, args, program, stream, direct);
+    await stream.control({ type: 'done', ...(isCut ? { isCut } : {}), ...warningsOf(await program.end()) });
   } catch (error) {
     // The program knows better why its answer broke off.
     if (error instanceof BoxRunError && error.code === 'UNAVAILABLE') throw error;
@@ -54,8 +63,15 @@ export async function serveFileOperation(place: FilePlace, operation: FileOperat
   }
 }
 
-/** The words after the version on the command line of the program. */
-export function argumentsOf(operation: FileOperation, workdir: string): string[] {
+function warningsOf({ changed, leftOut }: FileWarnings) {
+  return { ...(changed.length > 0 ? { changed } : {}), ...(leftOut.length > 0 ? { leftOut } : {}) };
+}
+
+/**
+ * The words after the version on the command line of the program.
+ * @param describes of a read: 1, or the number of bytes from which on the program only describes the file
+ */
+export function argumentsOf(operation: FileOperation, workdir: string, describes = 1): string[] {
   const at = (path: string) => pathArgument(absolute(path, workdir));
   const flag = (isSet: boolean) => (isSet ? '1' : '0');
   const octal = (mode: number | undefined) => mode?.toString(8) ?? '';
@@ -66,7 +82,7 @@ export function argumentsOf(operation: FileOperation, workdir: string): string[]
     case 'list':
       return ['list', path, String(operation.limit)];
     case 'read':
-      return ['read', path, String(operation.offset), String(operation.bytes ?? -1)];
+      return ['read', path, String(operation.offset), String(operation.bytes ?? -1), String(describes)];
     case 'write':
       return ['write', path, flag(operation.parents), octal(operation.mode), String(operation.mtimeS ?? '')];
     case 'mkdir':
@@ -80,7 +96,7 @@ export function argumentsOf(operation: FileOperation, workdir: string): string[]
     case 'chown':
       return ['chown', path, String(operation.uid), String(operation.gid), flag(operation.follow)];
     case 'pack':
-      return ['pack', path];
+      return ['pack', path, '1'];
     case 'unpack':
       return ['unpack', path, flag(operation.owners)];
     case 'watch':
@@ -98,7 +114,13 @@ function absolute(path: string, workdir: string): string {
 const textCharsMax = 64 * 1024;
 
 /** Passes the bytes of the operation on. @returns true if a list has more entries */
-async function passOn(operation: FileOperation, program: FileProgram, stream: ByteStream): Promise<boolean> {
+async function passOn(
+  operation: FileOperation,
+  args: readonly string[],
+  program: FileProgram,
+  stream: ByteStream,
+  direct: DirectPlace | null,
+): Promise<boolean> {
   if (operation.do === 'write' || operation.do === 'unpack') {
     await receiveInProgram(stream, program);
     return false;
@@ -112,6 +134,12 @@ async function passOn(operation: FileOperation, program: FileProgram, stream: By
       const { entry, blocks } = fileOf(record, operation.path);
       const offset = operation.do === 'read' ? Number((await records.take(8)).readBigInt64LE()) : 0;
       await stream.control({ type: 'file', file: entry, offset, hasSize: blocks > 0 });
+      const length = operation.do === 'read' ? Math.min(entry.size - offset, operation.bytes ?? Infinity) : 0;
+      if (direct !== null && blocks > 0 && length >= directBytesMin) {
+        // The program has sent no more than that.
+        await sendDirect(direct, ['read', args[1] ?? '', String(offset), String(length), '0'], stream);
+        return false;
+      }
       for await (const bytes of records.rest()) await stream.send(bytes);
       return false;
     }

@@ -8,9 +8,12 @@ import { newId } from '../../shared/ids.ts';
 import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { agentVersion } from '../agent/frames.ts';
-import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
+import type { Driver, ExecExit, ExecHandle, ExecRequest } from '../drivers/driver-contract.ts';
 
 export type FileDriver = Pick<Driver, 'exec' | 'agentPath'>;
+
+/** A connection to the client that the program uses as its input or its output. */
+export type Direct = NonNullable<ExecRequest['socket']>;
 
 /** Things that were not exactly as asked. */
 export interface FileWarnings {
@@ -26,10 +29,10 @@ export interface FileProgram {
   /** Everything was sent. */
   complete(): Promise<void>;
   /**
-   * Waits for the end.
+   * Waits for the end: for limits.fileAnswerMs, because everything else has happened, or as long as the client takes.
    * @throws FILE_NOT_FOUND, VALIDATION_ERROR, RUNTIME_ERROR; see errorOf
    */
-  end(): Promise<FileWarnings>;
+  end(when?: 'soon' | 'whenever'): Promise<FileWarnings>;
   /** Ends the program early: first its input, and after a while itself. */
   close(): Promise<void>;
 }
@@ -58,9 +61,13 @@ export function lacksFileProgram(error: unknown): boolean {
 export async function startFileProgram(
   driver: FileDriver,
   args: readonly string[],
-  { user, hasInput }: { readonly user: string | null; readonly hasInput: boolean },
+  {
+    user,
+    hasInput,
+    direct,
+  }: { readonly user: string | null; readonly hasInput: boolean; readonly direct?: Direct | undefined },
 ): Promise<FileProgram> {
-  const handle = await driver.exec({
+  const request = {
     execId: newId('exec'),
     cmd: [driver.agentPath, 'files', String(agentVersion), ...args],
     env: {},
@@ -68,11 +75,25 @@ export async function startFileProgram(
     user: user ?? '0',
     tty: null,
     stdin: hasInput,
-  });
-  const program = new RunningProgram(handle);
+    ...(direct === undefined ? {} : { socket: direct }),
+  };
+  // The program has its own descriptor then.
+  const handle = await driver.exec(request).finally(() => direct?.socket.destroy());
+  const program = new RunningProgram(handle, hasInput || direct?.is === 'stdin');
   if (handle.isTextOnly !== true) return program;
   await program.close();
   throw noFileProgram();
+}
+
+/** True if the box has the program, in the version that this worker knows. */
+export async function hasFileProgram(driver: FileDriver): Promise<boolean> {
+  try {
+    const program = await startFileProgram(driver, ['stat', pathArgument('/'), '1'], { user: null, hasInput: false });
+    await program.end();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The bytes of a path as the program takes them. @throws VALIDATION_ERROR */
@@ -86,11 +107,14 @@ const reportBytesMax = 256 * 1024;
 class RunningProgram implements FileProgram {
   readonly answer: AsyncIterableIterator<Buffer>;
   readonly #handle: ExecHandle;
+  readonly #tidies: boolean;
   readonly #report: Promise<string>;
   #closing: Promise<void> | null = null;
 
-  constructor(handle: ExecHandle) {
+  /** @param tidies the program has to remove something when its input ends early */
+  constructor(handle: ExecHandle, tidies: boolean) {
     this.#handle = handle;
+    this.#tidies = tidies;
     this.answer = handle.stdout.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
     let bytes = 0;
     this.#report = text(
@@ -131,9 +155,10 @@ class RunningProgram implements FileProgram {
     throw new BoxRunError('RUNTIME_ERROR', 'the program in the box ended too early');
   }
 
-  async end(): Promise<FileWarnings> {
-    this.#handle.stdout.resume();
-    const exit = await withDeadline(this.#handle.exit, limits.fileAnswerMs, 'the end of the operation');
+  async end(when: 'soon' | 'whenever' = 'soon'): Promise<FileWarnings> {
+    const { stdout, exit: ended } = this.#handle;
+    stdout.resume();
+    const exit = await (when === 'soon' ? withDeadline(ended, limits.fileAnswerMs, 'the end of the operation') : ended);
     const lines = (await withDeadline(this.#report, limits.fileAnswerMs, 'the report of the operation')).split('\n');
     const error = errorOf(exit, lines);
     if (error !== null) throw error;
@@ -150,7 +175,7 @@ class RunningProgram implements FileProgram {
     const { stdin, stdout, exit } = this.#handle;
     stdin?.end();
     stdout.resume();
-    const ended = withDeadline(exit, stdin === null ? 0 : limits.fileTidyMs, 'the end').then(
+    const ended = withDeadline(exit, this.#tidies ? limits.fileTidyMs : 0, 'the end').then(
       () => true,
       () => false,
     );

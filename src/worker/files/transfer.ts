@@ -4,11 +4,14 @@ import { posix } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import type { Driver } from '../drivers/driver-contract.ts';
+import type { FilePlace } from './file-operations.ts';
 
 export interface BoxFilesDeps {
   readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'agentPath'>;
   /** The directory for relative paths. */
   readonly workdir: string;
+  /** As in FilePlace. */
+  readonly handOver: FilePlace['handOver'];
 }
 
 /** The mode and the time that an uploaded file gets. */

@@ -121,6 +121,9 @@ async function createBench({ started = true, generation = 1 } = {}): Promise<Ben
     {
       config,
       workerId: 'wrk_test',
+      handOver: () => {
+        throw new Error('no test transfers files');
+      },
       log: quietLog,
       aheadDir: '/nowhere',
       onEngineExit: (reason) => engineExits.push(reason),

@@ -21,6 +21,7 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     busyboxPath: `${toolsInBox}/busybox`,
     agentPath: `${toolsInBox}/agent`,
     outputIsExact: true,
+    takesSockets: true,
     async prepareImage(progress, signal) {
       await container.preparer.prepare(context.spec.image, progress, signal);
     },

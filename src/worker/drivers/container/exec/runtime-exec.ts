@@ -35,7 +35,8 @@ export async function startExec(
   request: ExecRequest,
   command: PreparedCommand,
 ): Promise<ExecHandle> {
-  const agent = await context.agent.ready();
+  // The agent gives its commands pipes of its own.
+  const agent = request.socket === undefined ? await context.agent.ready() : null;
   const handle = agent === null ? null : await startByAgent(agent, context, request, command);
   return handle ?? startByRuntime(context, request, command);
 }
@@ -91,19 +92,23 @@ async function spawnExec(
   const sockets: Array<Readable | Writable> = [];
   const processFile = processFileOf(paths, request.execId);
   try {
-    const output = await pipes.output();
-    opened.push(output.childFd);
-    sockets.push(output.reader);
+    const isGiven = (is: 'stdin' | 'stdout') => request.socket?.is === is;
+    const output = isGiven('stdout') ? null : await pipes.output();
+    if (output !== null) {
+      opened.push(output.childFd);
+      sockets.push(output.reader);
+    }
     const errors = await pipes.output();
     opened.push(errors.childFd);
     sockets.push(errors.reader);
-    const input = request.stdin ? await pipes.input() : null;
+    const input = request.stdin && !isGiven('stdin') ? await pipes.input() : null;
     if (input !== null) sockets.push(input.writer);
     const inputFd = input?.childFd ?? openSync('/dev/null', constants.O_RDONLY);
     opened.push(inputFd);
     writeFileSync(processFile, processText(context.limits, request, command), { mode: 0o600 });
     const joinFile = openSync(cgroups.addExec(request.execId), constants.O_WRONLY);
     opened.push(joinFile);
+    const given = request.socket?.socket;
     const child = spawn(
       runtime.path,
       [
@@ -115,7 +120,10 @@ async function spawnExec(
         detached: true,
         // runc copies the streams 0 to 2, and waits until the command's last child has closed them. It passes the other
         // descriptors on unchanged, so the command's streams are among those.
-        stdio: ['ignore', 'ignore', errors.childFd, joinFile, 'pipe', inputFd, output.childFd, errors.childFd],
+        stdio: [
+          ...(['ignore', 'ignore', errors.childFd, joinFile, 'pipe'] as const),
+          ...[isGiven('stdin') ? given : inputFd, output?.childFd ?? given, errors.childFd],
+        ],
         env: { PATH: toolPath, [homeMark]: paths.home },
       },
     );
@@ -125,7 +133,7 @@ async function spawnExec(
     begun.catch(() => undefined); // The caller of this function handles the error.
     return {
       begun,
-      stdout: output.reader,
+      stdout: output?.reader ?? Readable.from([]),
       stderr: errors.reader,
       stdin: input?.writer ?? null,
       exit,
