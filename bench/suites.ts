@@ -5,6 +5,7 @@ import { cli } from './suites/cli.ts';
 import { create, createMany } from './suites/create.ts';
 import { execStream } from './suites/exec-stream.ts';
 import { execLatency, execThroughput } from './suites/exec.ts';
+import { forward } from './suites/forward.ts';
 import { gateways } from './suites/gateways.ts';
 import { growth } from './suites/growth.ts';
 import { hops } from './suites/hops.ts';
@@ -19,6 +20,7 @@ export const suites: readonly Suite[] = [
   execThroughput,
   execLatency,
   execStream,
+  forward,
   hops,
   writer,
   replay,

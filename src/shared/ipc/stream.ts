@@ -5,7 +5,8 @@ import type { Socket } from 'node:net';
 import { drained } from '../waiting/drained.ts';
 import { BoxRunError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import { createFrameDecoder, encodeFrame } from './frame.ts';
+import { encodeFrame } from './frame.ts';
+import { createStreamDecoder, dataHead } from './stream-frames.ts';
 import { connectTo } from './socket.ts';
 import { decodeError, encodeError, type WireError } from './wire.ts';
 
@@ -79,7 +80,7 @@ class SocketStream implements ByteStream {
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   readonly #pieces: AsyncIterator<Buffer>;
-  readonly #decode = createFrameDecoder(frameBytesMax);
+  readonly #decode = createStreamDecoder(frameBytesMax);
   #messages: unknown[] = [];
   #hasEnded = false;
   #hasSentEnd = false;
@@ -97,7 +98,13 @@ class SocketStream implements ByteStream {
 
   async send(bytes: Uint8Array): Promise<void> {
     for (let from = 0; from < bytes.length; from += limits.streamSendBytes) {
-      await this.write(['data', bytes.subarray(from, from + limits.streamSendBytes)]);
+      const piece = bytes.subarray(from, from + limits.streamSendBytes);
+      this.#needWritable();
+      this.#socket.cork();
+      this.#socket.write(dataHead(piece.length));
+      const hasRoom = this.#socket.write(piece);
+      this.#socket.uncork();
+      if (!hasRoom) await this.#room();
     }
   }
 
@@ -164,8 +171,15 @@ class SocketStream implements ByteStream {
   }
 
   async write(message: StreamMessage): Promise<void> {
+    this.#needWritable();
+    if (!this.#socket.write(encodeFrame(message))) await this.#room();
+  }
+
+  #needWritable(): void {
     if (!this.#socket.writable) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
-    if (this.#socket.write(encodeFrame(message))) return;
+  }
+
+  async #room(): Promise<void> {
     await drained(this.#socket);
     if (this.#socket.destroyed) throw new BoxRunError('UNAVAILABLE', 'the stream broke off');
   }

@@ -2,8 +2,10 @@
 // death, and invalid frames.
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { BoxRunError } from '../../../src/shared/errors.ts';
+import { createFrameDecoder, encodeFrame } from '../../../src/shared/ipc/frame.ts';
+import { createStreamDecoder, dataHead } from '../../../src/shared/ipc/stream-frames.ts';
 import { acceptStream, openStream, type ByteStream } from '../../../src/shared/ipc/stream.ts';
 import { connectTo } from '../../../src/shared/ipc/socket.ts';
 import { limits } from '../../../src/shared/limits.ts';
@@ -57,7 +59,7 @@ it('a stream cuts long pieces, and sends no more than the other side reads', asy
     isSent = true;
   });
   const first = (await server.next()) as { bytes: Uint8Array };
-  expect(first.bytes.length).toBe(limits.streamSendBytes);
+  expect(first.bytes.length).toBeLessThanOrEqual(limits.streamSendBytes);
   expect(isSent).toBe(false);
   let got = first.bytes.length;
   while (got < total) got += ((await server.next()) as { bytes: Uint8Array }).bytes.length;
@@ -98,4 +100,37 @@ it('a stream is refused if it starts with an invalid frame or one that is too lo
     await eventually('it is accepted', () => outcomes.length === 1);
     expect(await outcomes[0]).toMatchObject({ code: 'UNAVAILABLE' });
   }
+});
+
+describe('the frames of a stream', () => {
+  const max = 1_000;
+  const messages = [['open', 't'], ['data', Buffer.from('some bytes')], ['control', { type: 'eof' }], ['end']];
+
+  it.each([1, 2, 7, 1_000])('are the same messages when they come in pieces of %i bytes', (pieceBytes) => {
+    const frames = Buffer.concat([...messages.map(encodeFrame), dataHead(3), Buffer.from('new')]);
+    const decode = createStreamDecoder(max);
+    const got: unknown[] = [];
+    let data = '';
+    for (let at = 0; at < frames.length; at += pieceBytes)
+      for (const message of decode(frames.subarray(at, at + pieceBytes)))
+        if (Array.isArray(message) && message[0] === 'data') data += String(message[1]);
+        else got.push(message);
+    expect(got).toEqual(messages.filter(([kind]) => kind !== 'data'));
+    expect(data).toBe('some bytesnew');
+  });
+
+  it('can be read by a process of the version before', () => {
+    const [message] = createFrameDecoder(max)(Buffer.concat([dataHead(3), Buffer.from('new')])) as [unknown[]];
+    expect([message[0], String(message[1])]).toEqual(['data', 'new']);
+  });
+
+  it('that are too long are refused', () => {
+    expect(() => createStreamDecoder(max)(Buffer.from([0, 0, 4, 0]))).toThrow('announced');
+  });
+
+  it('a message whose count of bytes does not fit its frame is refused', () => {
+    const head = dataHead(3);
+    head.writeUInt32BE(4, 11);
+    expect(() => createStreamDecoder(max)(head)).toThrow('without its bytes');
+  });
 });
