@@ -66,8 +66,8 @@ export type Operation = (RequestWithBody | RequestWithoutBody) & {
   /** True: the handler serves a WebSocket. A plain GET is answered with 426. */
   readonly isWebSocket?: true;
   /**
-   * True: the handler opens a connection, whose bytes the WebSocket carries. The request may also ask for the upgrade to
-   * `tcp`. The answer 101 comes when the connection stands; before that, errors are answers of HTTP.
+   * True: the handler opens a connection, whose bytes the WebSocket carries. The request may also ask for the upgrade
+   * to `tcp`. The answer 101 comes when the connection stands; before that, errors are answers of HTTP.
    */
   readonly isConnection?: true;
 };

@@ -20,8 +20,8 @@ export function dataHead(bytes: number): Buffer {
 }
 
 /**
- * Makes a function that takes the pieces that a socket reads, and returns the messages. A message `data` comes in parts.
- * It holds at most one frame of another kind.
+ * Makes a function that takes the pieces that a socket reads, and returns the messages. A message `data` comes in
+ * parts. It holds at most one frame of another kind.
  */
 export function createStreamDecoder(frameBytesMax: number): (piece: Buffer) => unknown[] {
   let rest: Buffer | null = null;

@@ -1,5 +1,5 @@
-// The page of one box, with a tab each for its commands, terminals, files, processes, ports and details. It shows changes of
-// the box as they happen, and says so if the box was removed. `Esc` goes back to the list of boxes.
+// The page of one box, with a tab each for its commands, terminals, files, processes, ports and details. It shows
+// changes of the box as they happen, and says so if the box was removed. `Esc` goes back to the list of boxes.
 import { useEffect, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxActions, boxTitle, busyBoxes, type BoxAction } from '../live/box-actions.ts';
