@@ -1,6 +1,6 @@
 // Measures `boxrun forward`: bytes to and from a server in a box, and the time of one byte there and back. The
-// reference is a relay of Node's `net` on the host, before the same server program on the host. Both sides have one Node process
-// that listens for the client.
+// reference is a relay of Node's `net` on the host, before the same server program on the host. Both sides have one
+// Node process that listens for the client.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';

@@ -1,6 +1,6 @@
 // The codes of one-time links, to the dashboard and to ports of boxes. They are kept here because all gateways share
-// one supervisor, so a code works only once, at any gateway. The codes are lost when this process ends; then the user asks
-// for another link.
+// one supervisor, so a code works only once, at any gateway. The codes are lost when this process ends; then the user
+// asks for another link.
 import { randomBytes } from 'node:crypto';
 import { limits } from '../shared/limits.ts';
 

@@ -1,5 +1,6 @@
 // Tests the proxy for ports of boxes on a real server: what reaches the box and what does not, who may use a port by
-// its host name, and one-time links. The server has a token. The HTTP server in the box repeats the request that it gets.
+// its host name, and one-time links. The server has a token. The HTTP server in the box repeats the request that it
+// gets.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { request, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http';
