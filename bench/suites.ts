@@ -6,6 +6,7 @@ import { create, createMany } from './suites/create.ts';
 import { execStream } from './suites/exec-stream.ts';
 import { execLatency, execThroughput } from './suites/exec.ts';
 import { files } from './suites/files.ts';
+import { forward } from './suites/forward.ts';
 import { gateways } from './suites/gateways.ts';
 import { growth } from './suites/growth.ts';
 import { hops } from './suites/hops.ts';
@@ -20,6 +21,7 @@ export const suites: readonly Suite[] = [
   execThroughput,
   execLatency,
   execStream,
+  forward,
   hops,
   writer,
   replay,

@@ -2,7 +2,7 @@
 // to the server. So each view has a link, and Back and Forward of the browser work.
 import { createStore, type Store } from './live/store.ts';
 
-export const boxTabs = ['commands', 'terminal', 'files', 'processes', 'details'] as const;
+export const boxTabs = ['commands', 'terminal', 'files', 'processes', 'ports', 'details'] as const;
 export type BoxTab = (typeof boxTabs)[number];
 
 export type Route =

@@ -137,8 +137,8 @@ describe('works as in docker:', () => {
 
 describe('fails with a hint, and changes nothing:', () => {
   it.each([
-    [`boxrun run -p 80:80 ${size} base true`, 2, 'BoxRun publishes no ports'],
-    [`boxrun create --publish 80:80 ${size} base`, 2, 'BoxRun publishes no ports'],
+    [`boxrun run -p 80:80 ${size} base true`, 2, 'boxrun forward BOX 8080:80'],
+    [`boxrun create --publish 80:80 ${size} base`, 2, 'boxrun forward BOX 8080:80'],
     ['boxrun run --cpus 0 base true', 2, 'such as 0.5'],
     ['boxrun create --cpu 1 --cpus 1.5 base', 2, 'leave --cpu out'],
     [`boxrun run -d --rm ${size} base true`, 2, 'boxrun rm -f'],

@@ -202,7 +202,7 @@ describe('a request', () => {
         });
         sent.on('upgrade', (answer, socket) => {
           expect(answer.headers).not.toHaveProperty('set-cookie');
-          resolve([101, socket as Socket]);
+          resolve([101, socket]);
         });
       });
     };

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { limits } from '../../src/shared/limits.ts';
@@ -130,6 +131,23 @@ describe('a box on a micro-VM', () => {
     expect(exit.error).toMatch(/timed out/);
     expect((await server.client.getExec('api', exec.id)).status).toBe('failed');
     expect((await run('api', 'ps | grep -c "[s]leep 800"')).stdout).toBe('0\n');
+  });
+});
+
+describe('a port of a box on a micro-VM', () => {
+  it('is listed, and a connection carries bytes both ways to their ends', async () => {
+    const ports = server.client.ports('api');
+    const listener = await server.client.startExec('api', { cmd: ['nc', '-ll', '-p', '8080', '-e', 'cat'] });
+    expect(await ports.wait(8080, { timeoutS: 60 })).toMatchObject({ port: 8080, command: 'nc -ll -p 8080 -e cat' });
+    const sent = Buffer.from(counted(20_000));
+    const connection = (await ports.connect(8080)) as Duplex;
+    connection.end(sent);
+    const got: Buffer[] = [];
+    for await (const piece of connection) got.push(piece as Buffer);
+    expect(Buffer.concat(got).equals(sent)).toBe(true);
+    await expect(ports.connect(7)).rejects.toMatchObject({ code: 'PORT_NOT_OPEN' });
+    await expect(ports.connect(8080, { host: '192.168.127.254' })).rejects.toMatchObject({ code: 'VALIDATION_ERROR' });
+    await server.client.cancelExec('api', listener.id);
   });
 });
 

@@ -91,7 +91,8 @@ function nextFrameBytes(front: Buffer | undefined, frameBytesMax: number): numbe
   return headerBytes + bodyBytes;
 }
 
-function unpack(body: Buffer): unknown {
+/** @throws FrameError */
+export function unpack(body: Buffer): unknown {
   try {
     return packr.unpack(body);
   } catch (error) {

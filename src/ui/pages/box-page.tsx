@@ -1,5 +1,5 @@
-// The page of one box, with a tab each for its commands, terminals, files, processes and details. It shows changes of
-// the box as they happen, and says so if the box was removed. `Esc` goes back to the list of boxes.
+// The page of one box, with a tab each for its commands, terminals, files, processes, ports and details. It shows
+// changes of the box as they happen, and says so if the box was removed. `Esc` goes back to the list of boxes.
 import { useEffect, useState } from 'preact/hooks';
 import type { Box } from '../../sdk/browser.ts';
 import { boxActions, boxTitle, busyBoxes, type BoxAction } from '../live/box-actions.ts';
@@ -12,6 +12,7 @@ import { BoxDetails } from '../parts/box-details.tsx';
 import { ConfirmDialog } from '../parts/confirm.tsx';
 import { ExecsTab } from '../parts/execs-tab.tsx';
 import { FilesTab } from '../parts/files-tab.tsx';
+import { PortsTab } from '../parts/ports-tab.tsx';
 import { ProcessesTab } from '../parts/processes-tab.tsx';
 import { TerminalTab } from '../parts/terminal-tab.tsx';
 
@@ -62,6 +63,7 @@ function BoxTabContent({ box, tab }: { readonly box: Box; readonly tab: BoxTab }
   if (tab === 'terminal') return <TerminalTab box={box} />;
   if (tab === 'files') return <FilesTab box={box} />;
   if (tab === 'processes') return <ProcessesTab box={box} />;
+  if (tab === 'ports') return <PortsTab box={box} />;
   if (tab === 'details') return <BoxDetails box={box} />;
   return <ExecsTab box={box} />;
 }

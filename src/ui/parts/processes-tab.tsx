@@ -1,18 +1,18 @@
 // The tab `processes` of a box: the processes in it, asked for every two seconds while the tab is open.
 // Each can be ended.
-import { useEffect, useState } from 'preact/hooks';
 import type { Box, BoxProcess } from '../../sdk/browser.ts';
 import { boxrun } from '../live/client.ts';
 import { showError } from '../live/notices.ts';
 import { hrefOf } from '../router.ts';
 import { Button, EmptyNote, ErrorNote, LoadingNote } from './basics.tsx';
 import { formatMemory, formatSpan } from './format.ts';
+import { usePolled } from './polled.ts';
 
-const pauseMs = 2_000;
+const askProcesses = (box: string, signal: AbortSignal) => boxrun.processes(box, { signal });
 
 export function ProcessesTab({ box }: { readonly box: Box }) {
   const isRunning = box.status === 'running';
-  const { processes, error } = useProcesses(box.id, isRunning);
+  const { answer: processes, error } = usePolled(box.id, isRunning, askProcesses);
   if (!isRunning) return <EmptyNote title="The box does not run">Start it to see its processes.</EmptyNote>;
   if (error !== null) return <ErrorNote error={error} />;
   if (processes === null) return <LoadingNote what="processes" />;
@@ -87,33 +87,4 @@ function ProcessRow({ box, process }: { readonly box: string; readonly process: 
       </td>
     </tr>
   );
-}
-
-/** Asks again `pauseMs` milliseconds after each answer. */
-function useProcesses(
-  box: string,
-  isRunning: boolean,
-): { readonly processes: readonly BoxProcess[] | null; readonly error: unknown } {
-  const [processes, setProcesses] = useState<readonly BoxProcess[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    if (!isRunning) return undefined;
-    const left = new AbortController();
-    let timer: number | undefined;
-    const ask = async (): Promise<void> => {
-      try {
-        setProcesses(await boxrun.processes(box, { signal: left.signal }));
-        setError(null);
-      } catch (problem) {
-        if (!left.signal.aborted) setError(problem);
-      }
-      if (!left.signal.aborted) timer = window.setTimeout(() => void ask(), pauseMs);
-    };
-    void ask();
-    return () => {
-      left.abort();
-      window.clearTimeout(timer);
-    };
-  }, [box, isRunning]);
-  return { processes, error };
 }

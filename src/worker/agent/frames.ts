@@ -196,17 +196,49 @@ function frame(kind: number, id: number, numbers: readonly number[], rest?: Uint
   return bytes;
 }
 
-/** Returns a function that takes the next piece of a stream and returns its complete news. @throws on wrong ones */
+/** The kind of news with output. */
+const outputKind = 5;
+/** Output of which fewer bytes have come waits for the rest of its frame. */
+const outputPartBytesLeast = 4_096;
+const outputHeadBytes = headerBytes + 12;
+
+interface OutputRest {
+  readonly id: number;
+  readonly output: OutputNumber;
+  offset: number;
+  /** Bytes of the frame that have not come. */
+  bytes: number;
+}
+
+/**
+ * Returns a function that takes the next piece of a stream and returns its news. Long output comes in parts, as it
+ * arrives, because joining the pieces would copy every byte. All other news are complete. @throws on wrong ones
+ */
 export function createNewsReader(): (piece: Buffer) => News[] {
   let pieces: Buffer[] = [];
   let length = 0;
+  let rest: OutputRest | null = null;
+
+  /** Takes what belongs to the output under way, and returns the bytes behind it. */
+  function takeRest(piece: Buffer, news: News[]): Buffer {
+    if (rest === null) return piece;
+    const bytes = piece.subarray(0, rest.bytes);
+    news.push({ kind: 'output', id: rest.id, output: rest.output, offset: rest.offset, bytes });
+    rest.offset += bytes.length;
+    rest.bytes -= bytes.length;
+    if (rest.bytes === 0) rest = null;
+    return piece.subarray(bytes.length);
+  }
+
   return (piece) => {
-    pieces.push(piece);
-    length += piece.length;
-    const wanted = pieces.length === 1 ? 0 : 4 + frameLength(pieces[0] as Buffer);
-    if (length < wanted) return [];
-    const bytes = pieces.length === 1 ? piece : Buffer.concat(pieces, length);
     const news: News[] = [];
+    const own = takeRest(piece, news);
+    if (own.length === 0) return news;
+    pieces.push(own);
+    length += own.length;
+    const wanted = pieces.length === 1 ? 0 : 4 + frameLength(pieces[0] as Buffer);
+    if (length < wanted) return news;
+    const bytes = pieces.length === 1 ? own : Buffer.concat(pieces, length);
     let at = 0;
     while (bytes.length - at >= headerBytes) {
       const end = at + 4 + frameLength(bytes.subarray(at));
@@ -214,8 +246,20 @@ export function createNewsReader(): (piece: Buffer) => News[] {
       news.push(parseNews(bytes.subarray(at + 4, end)));
       at = end;
     }
-    pieces = at === bytes.length ? [] : [bytes.subarray(at)];
-    length = bytes.length - at;
+    const left = bytes.subarray(at);
+    if (left.length >= outputHeadBytes + outputPartBytesLeast && left.readUInt32LE(4) === outputKind) {
+      const part = parseNews(left.subarray(4));
+      news.push(part);
+      if (part.kind === 'output') {
+        const { id, output, offset, bytes: begin } = part;
+        rest = { id, output, offset: offset + begin.length, bytes: 4 + frameLength(left) - left.length };
+      }
+      pieces = [];
+      length = 0;
+      return news;
+    }
+    pieces = left.length === 0 ? [] : [left];
+    length = left.length;
     return news;
   };
 }
@@ -270,7 +314,7 @@ function parseNews(bytes: Buffer): News {
       if (name === undefined) throw impossible(kind, body);
       return { kind: 'failed', id, stage: name, errno };
     }
-    case 5: {
+    case outputKind: {
       const [output = 0, low = 0, high = 0] = words(3);
       if (body.length === 12) throw impossible(kind, body);
       return { kind: 'output', id, output: outputOf(output), offset: offsetOf(low, high), bytes: body.subarray(12) };

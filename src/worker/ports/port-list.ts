@@ -6,8 +6,7 @@ import type { ListeningPort } from '../../shared/api.ts';
 export const lateText = 'late';
 
 /**
- * $1 a port as four hexadecimal digits, or nothing; $2 how often to look again for it; $3 the seconds between two
- * looks.
+ * $1 a port as four hexadecimal digits, or nothing; $2 how often to look again for it; $3 seconds between two looks.
  *
  * It prints three parts, each after a line `--`: sockets, the descriptors of processes, and their words. Only the owner
  * of a process, and root of the box if the process belongs to root, may see its descriptors.

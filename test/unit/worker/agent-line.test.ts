@@ -81,6 +81,22 @@ describe('news', () => {
     expect(createNewsReader()(bytes)).toEqual(one);
   });
 
+  it.each([1_000, 5_000, 30_000, 70_000])('with long output come in parts, from pieces of %i bytes', (pieceBytes) => {
+    const long = 'abcdefghij'.repeat(6_000);
+    const bytes = Buffer.concat([hello, output(1, 0, 0, long), started(2), output(1, 0, 60_000, long), exited(1, 0)]);
+    const read = createNewsReader();
+    let text = '';
+    const kinds: string[] = [];
+    for (let at = 0; at < bytes.length; at += pieceBytes)
+      for (const news of read(bytes.subarray(at, at + pieceBytes))) {
+        if (news.kind !== 'output') kinds.push(news.kind);
+        else expect(news).toMatchObject({ id: 1, output: 0, offset: text.length });
+        if (news.kind === 'output') text += String(news.bytes);
+      }
+    expect(text === long + long).toBe(true);
+    expect(kinds).toEqual(['hello', 'started', 'exited']);
+  });
+
   it.each([
     ['of an unknown kind', frame(77, 1)],
     ['with an impossible exit code', frame(7, 1, [256, 0, 0, 0, 0])],
