@@ -92,7 +92,7 @@ function nextFrameBytes(front: Buffer | undefined, frameBytesMax: number): numbe
 }
 
 /** @throws FrameError */
-export function unpack(body: Buffer): unknown {
+function unpack(body: Buffer): unknown {
   try {
     return packr.unpack(body);
   } catch (error) {
