@@ -88,7 +88,7 @@ async function measure(agent: 'auto' | 'off', outputMb: number): Promise<Record<
   const outputMs = await timed(async () => {
     expect(await readBytes(box, outputMb * 1_000_000)).toBe(outputMb * 1_000_000);
   });
-  const { upload, download } = await copyFile(box, 20_000_000);
+  const { upload, download } = await copyFile(box, outputMb * 1_000_000);
   await box.driver.remove();
   const rounded = { first, single: median(single), eight: median(eight), outputMs, upload, download };
   return Object.fromEntries(Object.entries(rounded).map(([name, ms]) => [name, Math.round(ms)]));
