@@ -291,3 +291,24 @@ describe('boxrun forward', () => {
     expect(await once(child, 'exit')).toEqual([130, null]);
   });
 });
+
+it('connections work in a container without an agent, and a removed box ends boxrun forward', async () => {
+  const other = await startServer({ env: { BOXRUN_AGENT: 'off' } });
+  try {
+    const own = await other.client.create(small);
+    await other.client.startExec(own.id, { cmd: ['nc', '-ll', '-p', '80', '-e', 'cat'] });
+    await own.ports.wait(80);
+    const sent = randomBytes(1_000_000);
+    const connection = (await own.ports.connect(80)) as Duplex;
+    connection.end(sent);
+    expect((await readAll(connection)).equals(sent)).toBe(true);
+    const child = spawn(process.execPath, [cliBundle, 'forward', own.id, '0:80'], { env: other.env });
+    await once(child.stdout, 'data');
+    const stderr = text(child.stderr);
+    await own.remove({ force: true });
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await stderr).toContain('Error: [BOX_NOT_FOUND]');
+  } finally {
+    await other.close();
+  }
+});
