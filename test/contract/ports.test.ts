@@ -75,6 +75,11 @@ describe('the list', () => {
     ]);
   });
 
+  it('does not name a process of another user than root', async () => {
+    await server.client.startExec(box.id, { cmd: ['/tcp-server', '127.0.0.1', '2000', 'echo'], user: 'nobody' });
+    expect(await server.client.ports(box.id).wait(2000)).toMatchObject({ port: 2000, pid: null, command: null });
+  });
+
   it('waits until a process listens', async () => {
     const waiting = server.client.ports(box.id).wait(81, { timeoutS: 60 });
     await server.client.startExec(box.id, { cmd: ['sh', '-c', 'sleep 0.5; exec nc -ll -p 81 -e true'] });
