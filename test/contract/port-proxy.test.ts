@@ -172,6 +172,21 @@ describe('a request', () => {
     sent.destroy();
   });
 
+  it('without a known length reaches the box in chunks', async () => {
+    const keep = 'head -c 1000 | timeout 5 sed "/^0/q" >/tmp/raw; printf "HTTP/1.1 200 OK\\r\\n\\r\\n"';
+    await client.startExec(box.id, { cmd: ['nc', '-ll', '-p', '90', '-e', 'sh', '-c', keep] });
+    await client.ports(box.id).wait(90);
+    const at = { ...bearer, host: host.replace(/^80/, '90'), 'transfer-encoding': 'chunked' };
+    const sent = request({ port: server.port, method: 'POST', headers: at, agent: false });
+    sent.write('hello');
+    sent.end('x'.repeat(1_000));
+    const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+    expect(answer.statusCode).toBe(200);
+    const { stdout } = await client.exec(box.id, ['cat', '/tmp/raw']);
+    expect(stdout).toMatch(/^Transfer-Encoding: chunked\r$/m);
+    expect(stdout).toMatch(/\r\n\r\n5\r\nhello\r\n3e8\r\nx+/);
+  });
+
   it('gets 502 from a box that does not listen, speaks no HTTP or is stopped; people get a page', async () => {
     const nothing = await ask({ headers: { ...bearer, host: host.replace(/^80/, '7'), accept: 'text/html' } });
     expect(nothing).toMatchObject({ status: 502, headers: { 'content-security-policy': "default-src 'none'" } });

@@ -75,6 +75,11 @@ describe('the list', () => {
     ]);
   });
 
+  it('does not name a process of another user than root', async () => {
+    await server.client.startExec(box.id, { cmd: ['/tcp-server', '127.0.0.1', '2000', 'echo'], user: 'nobody' });
+    expect(await server.client.ports(box.id).wait(2000)).toMatchObject({ port: 2000, pid: null, command: null });
+  });
+
   it('waits until a process listens', async () => {
     const waiting = server.client.ports(box.id).wait(81, { timeoutS: 60 });
     await server.client.startExec(box.id, { cmd: ['sh', '-c', 'sleep 0.5; exec nc -ll -p 81 -e true'] });
@@ -290,4 +295,25 @@ describe('boxrun forward', () => {
     child.kill('SIGINT');
     expect(await once(child, 'exit')).toEqual([130, null]);
   });
+});
+
+it('connections work in a container without an agent, and a removed box ends boxrun forward', async () => {
+  const other = await startServer({ env: { BOXRUN_AGENT: 'off' } });
+  try {
+    const own = await other.client.create(small);
+    await other.client.startExec(own.id, { cmd: ['nc', '-ll', '-p', '80', '-e', 'cat'] });
+    await own.ports.wait(80);
+    const sent = randomBytes(1_000_000);
+    const connection = (await own.ports.connect(80)) as Duplex;
+    connection.end(sent);
+    expect((await readAll(connection)).equals(sent)).toBe(true);
+    const child = spawn(process.execPath, [cliBundle, 'forward', own.id, '0:80'], { env: other.env });
+    await once(child.stdout, 'data');
+    const stderr = text(child.stderr);
+    await own.remove({ force: true });
+    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await stderr).toContain('Error: [BOX_NOT_FOUND]');
+  } finally {
+    await other.close();
+  }
 });
