@@ -225,8 +225,23 @@ export const UsageSample = Type.Object({
 });
 export type UsageSample = Static<typeof UsageSample>;
 
+export const agentWays = ['socket', 'vsock', 'none'] as const;
+export const agentReasons = ['off', 'host', 'earlier_version', 'not_started'] as const;
+/**
+ * How commands of a running box start: by the agent in it, over a socket (container) or over vsock (micro-VM), or
+ * without it (`none`). Then `reason` says why: it is switched off (`off`), it is not used on this kind of host (`host`),
+ * the box was started by a version without it (`earlier_version`), or it did not start or ended too often (`not_started`).
+ */
+export const AgentUse = Type.Object({ way: Type.Enum([...agentWays]), reason: nullable(Type.Enum([...agentReasons])) });
+export type AgentUse = Static<typeof AgentUse>;
+
 /** What a running box uses. `cpu_used` is null in its first sample, because it is a mean between two samples. */
-export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
+export const BoxUsage = Type.Object({
+  cpu_used: nullable(Type.Number()),
+  memory_used_mb: Type.Number(),
+  /** Absent: the worker is of an earlier version and does not say it. */
+  agent: Type.Optional(AgentUse),
+});
 export type BoxUsage = Static<typeof BoxUsage>;
 
 /** What one running box uses at the moment `at`. Null: the engine does not say it. */
@@ -243,6 +258,8 @@ export const BoxStats = Type.Object({
   /** Since the box was started. Null without a network. */
   network_received_bytes: nullable(Type.Integer()),
   network_sent_bytes: nullable(Type.Integer()),
+  /** Absent: the worker is of an earlier version and does not say it. */
+  agent: Type.Optional(AgentUse),
 });
 export type BoxStats = Static<typeof BoxStats>;
 

@@ -1,7 +1,7 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, BoxProcess, Exec, Ulimit, Volume } from '../api.ts';
+import { AgentUse, AttachInput, BoxProcess, Exec, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
@@ -229,6 +229,8 @@ export const workerContract = {
         outputPauses: Type.Integer(),
         residentBytes: Type.Integer(),
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
+        /** Absent when no engine runs, and from workers of the version before. */
+        agent: Type.Optional(AgentUse),
       }),
       timeoutMs: limits.healthTimeoutMs,
     },
@@ -243,6 +245,8 @@ export const workerContract = {
         processes: nullableNumber,
         networkReceivedBytes: nullableNumber,
         networkSentBytes: nullableNumber,
+        /** Absent from workers of the version before. */
+        agent: Type.Optional(AgentUse),
       }),
       timeoutMs: limits.healthTimeoutMs,
     },

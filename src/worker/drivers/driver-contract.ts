@@ -2,7 +2,7 @@
 // value serves one box. The engine's own terms do not appear outside of src/worker/drivers.
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
-import type { Ulimit, Volume } from '../../shared/api.ts';
+import type { AgentUse, Ulimit, Volume } from '../../shared/api.ts';
 import type { ImageSource } from '../../shared/images/source.ts';
 
 /** The specification of a box. The gateway has validated it. Paths are absolute. */
@@ -147,6 +147,8 @@ export interface Driver {
    * change while the box runs. Then a handle that has only text says so (`isTextOnly`).
    */
   readonly outputIsExact: boolean;
+  /** The way that the next command of the running box takes. Null when the box does not run. */
+  readonly agentUse: AgentUse | null;
   /**
    * Makes the image ready on this host: pulls, unpacks and converts it. Until one box has used the image, the
    * supervisor lets only one worker at a time do this. Later calls for the same image may run at once.

@@ -47,6 +47,7 @@ function createEngine(context: DriverContext): Engine {
     shortExecMs: 5,
     busyboxPath: '/busybox',
     outputIsExact: true,
+    agentUse: { way: 'none', reason: 'off' },
     prepareImage: () => Promise.resolve(),
     create: () => call('create', { engineId: 'engine-1' }),
     start: () => call('start', undefined),

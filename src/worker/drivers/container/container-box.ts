@@ -20,6 +20,9 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     shortExecMs,
     busyboxPath: `${toolsInBox}/busybox`,
     outputIsExact: true,
+    get agentUse() {
+      return container.isRunning ? container.needRunning().exec.agent.use : null;
+    },
     async prepareImage(progress, signal) {
       await container.preparer.prepare(context.spec.image, progress, signal);
     },
