@@ -75,6 +75,8 @@ export const Exec = Type.Object({
   error_message: nullable(Type.String()),
   created_at: Type.String(),
   finished_at: nullable(Type.String()),
+  /** True: a terminal that clients can leave, and attach to again. */
+  detachable: Type.Optional(Type.Boolean()),
 });
 export type Exec = Static<typeof Exec>;
 
@@ -146,6 +148,11 @@ export const ExecBody = Type.Object({
   tty: Type.Optional(Type.Boolean()),
   cols: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
   rows: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+  /**
+   * True: the terminal is made to be left and attached to again. It has input, and only its newest output is kept.
+   * Needs `tty`.
+   */
+  detachable: Type.Optional(Type.Boolean()),
   /** True: lists of commands and state events leave it out. For commands that a client needs for its own work. */
   internal: Type.Optional(Type.Boolean()),
 });

@@ -48,6 +48,8 @@ export const ExecOrder = Type.Object({
   tty: Type.Optional(Type.Union([Tty, Type.Null()])),
   /** True: the command has input, which comes by a stream of its own. */
   stdin: Type.Optional(Type.Boolean()),
+  /** True: a detachable terminal. Workers of the version before keep all of its output. */
+  detachable: Type.Optional(Type.Boolean()),
   /** True: see `internal` of ExecRow. */
   internal: Type.Optional(Type.Boolean()),
   /** The id of the client's request, for the logs. */
