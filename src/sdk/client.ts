@@ -349,7 +349,7 @@ export class BoxRunClient implements AsyncDisposable {
 
   /**
    * Connects to a command that was started with `stdin` or `tty`. The caller can send input, and gets the output from
-   * the first byte.
+   * the first byte; of a terminal with `detachable`, the newest output.
    * @throws BOX_NOT_FOUND, EXEC_NOT_FOUND
    */
   async attachExec(box: string, execId: string, { output = true, signal }: AttachExecOptions = {}): Promise<Terminal> {

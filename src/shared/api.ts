@@ -93,6 +93,8 @@ export const Exec = Type.Object({
   finished_at: nullable(Type.String()),
   /** Null while the command runs, and if its end is not known. */
   usage: Type.Optional(nullable(ExecUsage)),
+  /** True: a terminal that clients can leave, and attach to again. */
+  detachable: Type.Optional(Type.Boolean()),
 });
 export type Exec = Static<typeof Exec>;
 
@@ -164,6 +166,11 @@ export const ExecBody = Type.Object({
   tty: Type.Optional(Type.Boolean()),
   cols: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
   rows: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+  /**
+   * True: the terminal is made to be left and attached to again. It has input, and only its newest output is kept.
+   * Needs `tty`.
+   */
+  detachable: Type.Optional(Type.Boolean()),
   /** True: lists of commands and state events leave it out. For commands that a client needs for its own work. */
   internal: Type.Optional(Type.Boolean()),
 });
@@ -243,8 +250,23 @@ export const UsageSample = Type.Object({
 });
 export type UsageSample = Static<typeof UsageSample>;
 
+export const agentWays = ['socket', 'vsock', 'none'] as const;
+export const agentReasons = ['off', 'host', 'earlier_version', 'not_started'] as const;
+/**
+ * How commands of a running box start: by the agent in it, over a socket (container) or over vsock (micro-VM), or
+ * without it (`none`). Then `reason` says why: it is switched off (`off`), it is not used on this kind of host (`host`),
+ * the box was started by a version without it (`earlier_version`), or it did not start or ended too often (`not_started`).
+ */
+export const AgentUse = Type.Object({ way: Type.Enum([...agentWays]), reason: nullable(Type.Enum([...agentReasons])) });
+export type AgentUse = Static<typeof AgentUse>;
+
 /** What a running box uses. `cpu_used` is null in its first sample, because it is a mean between two samples. */
-export const BoxUsage = Type.Object({ cpu_used: nullable(Type.Number()), memory_used_mb: Type.Number() });
+export const BoxUsage = Type.Object({
+  cpu_used: nullable(Type.Number()),
+  memory_used_mb: Type.Number(),
+  /** Absent: the worker is of an earlier version and does not say it. */
+  agent: Type.Optional(AgentUse),
+});
 export type BoxUsage = Static<typeof BoxUsage>;
 
 /** What one running box uses at the moment `at`. Null: the engine does not say it. */
@@ -261,6 +283,8 @@ export const BoxStats = Type.Object({
   /** Since the box was started. Null without a network. */
   network_received_bytes: nullable(Type.Integer()),
   network_sent_bytes: nullable(Type.Integer()),
+  /** Absent: the worker is of an earlier version and does not say it. */
+  agent: Type.Optional(AgentUse),
 });
 export type BoxStats = Static<typeof BoxStats>;
 

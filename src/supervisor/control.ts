@@ -312,7 +312,8 @@ function orderOf(body: ExecBody, claim: KeyClaim | undefined, requestId: string 
       body.tty === true
         ? { cols: body.cols ?? 80, rows: body.rows ?? 24, term: body.env?.['TERM'] ?? 'xterm-256color' }
         : null,
-    stdin: body.stdin === true,
+    stdin: body.stdin === true || body.detachable === true,
+    ...(body.detachable === true ? { detachable: true } : {}),
     ...(body.internal === true ? { internal: true } : {}),
     ...(claim === undefined ? {} : { claim }),
     ...(requestId === null ? {} : { requestId }),

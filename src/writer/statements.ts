@@ -188,6 +188,10 @@ function execStatements(db: Database, keys: KeyStatements) {
        usage = $usage
      WHERE id = $execId AND status = 'running' RETURNING *`,
   );
+  const removeOutput = db
+    .prepare(`DELETE FROM events WHERE exec_id = ? AND seq < ? AND type = 'log' RETURNING length(data)`)
+    .pluck();
+  const countRemoved = db.prepare('UPDATE execs SET trimmed_bytes = coalesce(trimmed_bytes, 0) + ? WHERE id = ?');
   return {
     changeExec(change: ExecChange): AppliedChange | null {
       if (change.op === 'insert') {
@@ -199,6 +203,14 @@ function execStatements(db: Database, keys: KeyStatements) {
         const { seq, type, stream, data } = change.event;
         const { changes } = insertEvent.run({ exec_id: change.execId, seq, type, stream, data, created_at: change.at });
         return changes === 0 ? null : { change, state: null };
+      }
+      if (change.op === 'trim') {
+        const removed = removeOutput.all(change.execId, change.beforeSeq) as number[];
+        countRemoved.run(
+          removed.reduce((sum, bytes) => sum + bytes, 0),
+          change.execId,
+        );
+        return null;
       }
       const { execId, status, exitCode, errorMessage, usage, at } = change;
       const row = finish.get({ execId, status, exitCode, errorMessage, at, ...toSql({ usage }) }) as SqlRow | undefined;

@@ -71,6 +71,31 @@ describe('when a worker is killed', () => {
       expect(await server.client.getExec(box.id, exec.id)).toMatchObject({ status: 'failed', exit_code: code });
   });
 
+  it('a detachable terminal goes on, and its client reads and types on in the same connection', async () => {
+    const exec = await server.client.startExec(box.id, {
+      cmd: ['sh', '-c', 'seq 700000; while read line; do echo "got $line"; [ "$line" = end ] && exit 4; done'],
+      tty: true,
+      detachable: true,
+    });
+    const terminal = await server.client.attachExec(box.id, exec.id);
+    let shown = '';
+    const reading = (async () => {
+      for await (const piece of terminal.output) shown += Buffer.from(piece).toString();
+    })();
+    for (const word of ['one', 'two']) {
+      await terminal.write(`${word}\n`);
+      await eventually(`it has read ${word}`, () => shown.includes(`got ${word}\r\n`), 60_000);
+      await killWorker();
+    }
+    await terminal.write('end\n');
+    expect(await terminal.exited).toEqual({ exitCode: 4, error: null });
+    await reading;
+    const numbers = Array.from({ length: 700_000 }, (_, index) => `${index + 1}\r\n`).join('');
+    // The terminal shows typed words, too. The first one may be typed while the numbers come.
+    const output = shown.replace(/(?<!got )(one|two|end)\r\n/g, '');
+    expectSameText(output, `${numbers}got one\r\ngot two\r\ngot end\r\n`);
+  });
+
   it('a command that reads its input goes on reading, also after three kills', async () => {
     const exec = await start('while read line; do echo "got $line"; [ "$line" = end ] && exit 4; done', {
       stdin: true,

@@ -266,6 +266,7 @@ describeOnHost('a hostile root in a box', () => {
       await box.run(['sh', '-c', 'kill -9 $(pidof agent) 2>/dev/null; sleep 0.01; exit 0']);
     expect((await box.run(['echo', 'still'])).stdout).toBe('still\n');
     expect(await agentIn(box)).toBeNull();
+    expect(box.driver.agentUse).toEqual({ way: 'none', reason: 'not_started' });
   });
 
   test('cannot prevent the kill of a command by stopping the agent', async () => {

@@ -127,10 +127,20 @@ export const inspectCommand = defineCommand({
         client,
         names,
         async (name) => {
-          const [box, execs] = await Promise.all([client.getBox(name), client.listExecs(name)]);
+          const [box, execs, stats] = await Promise.all([
+            client.getBox(name),
+            client.listExecs(name),
+            client.boxStats(name).catch(() => null), // The box does not run.
+          ]);
           const ageS = Math.max(0, Math.round((Date.now() - Date.parse(box.created_at)) / 1000));
           const running = execs.filter(({ status }) => status === 'running');
-          return { ...box, age_s: ageS, commands: running.map(({ id, cmd, created_at }) => ({ id, cmd, created_at })) };
+          const agent = stats?.agent ?? null;
+          return {
+            ...box,
+            age_s: ageS,
+            agent,
+            commands: running.map(({ id, cmd, created_at }) => ({ id, cmd, created_at })),
+          };
         },
         (_, found) => shown.push(found),
       );

@@ -4,6 +4,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { loadConfig, type Config, type DriverName } from '../../shared/settings/config.ts';
 import { makeStateDirectories } from '../../shared/settings/state-dir.ts';
+import type { AgentUse } from '../../shared/api.ts';
 import { errorText } from '../../shared/errors.ts';
 import { jsonOption } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
@@ -27,6 +28,9 @@ const tools: readonly (readonly [string, string])[] = [
   ['flock', 'util-linux'],
   ['unshare', 'util-linux'],
 ];
+
+/** How long `doctor` waits for the server's figures. */
+const usageTimeoutMs = 5_000;
 
 /** The result of one check. */
 export interface Finding {
@@ -89,6 +93,7 @@ export async function examine(config: Config, report: Report, fresh = false): Pr
   }
   reportKvm(report);
   await reportServiceGroup(config, report);
+  await reportBoxes(report);
   const [{ probeDriver }, { createWaitNotice }] = await Promise.all([
     import('../heavy.ts'),
     import('../render/waiting.ts'),
@@ -151,6 +156,41 @@ async function reportServiceGroup({ stateDir }: Config, report: Report): Promise
       'in a unit file, KillMode=process keeps boxes running; `boxrun service install` writes such a unit file',
     ]);
   }
+}
+
+const agentReasonTexts = {
+  off: 'the agent is switched off',
+  host: 'the agent is not used on this kind of host',
+  earlier_version: 'the box was started by an earlier version',
+  not_started: 'the agent did not start',
+} as const;
+
+/** If a server runs, reports how the commands of its running boxes start. */
+async function reportBoxes(report: Report): Promise<void> {
+  try {
+    const { isServerUp, withRunningServer } = await import('../server/running-server.ts');
+    if (!(await isServerUp())) return;
+    await withRunningServer(async (client) => {
+      const counts = new Map<string, number>();
+      for await (const { boxes } of client.usage({ signal: AbortSignal.timeout(usageTimeoutMs) })) {
+        for (const { agent } of Object.values(boxes)) {
+          const text =
+            agent === undefined ? 'not known, because their workers are of an earlier version' : wayOf(agent);
+          counts.set(text, (counts.get(text) ?? 0) + 1);
+        }
+        break;
+      }
+      for (const [way, count] of counts) report(null, `commands of ${count} running boxes: ${way}`);
+      return 0;
+    });
+  } catch (error) {
+    report(null, `the server did not say how commands of its boxes start: ${errorText(error)}`);
+  }
+}
+
+function wayOf({ way, reason }: AgentUse): string {
+  if (way !== 'none') return `by the agent, over ${way === 'vsock' ? 'vsock' : 'a socket'}`;
+  return `without the agent${reason === null ? '' : `: ${agentReasonTexts[reason]}`}`;
 }
 
 function findTool(name: string): string | null {

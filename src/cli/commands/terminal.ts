@@ -11,6 +11,7 @@ import {
   stopGraceOption,
 } from '../parsing/box-options.ts';
 import { defineCommand } from '../parsing/command.ts';
+import { UsageError } from '../parsing/options.ts';
 import { parseDetachKeys } from '../parsing/detach-keys.ts';
 
 const shellOption = {
@@ -21,16 +22,28 @@ const shellOption = {
 
 export const attachCommand = defineCommand({
   name: 'attach',
-  describe: 'open a terminal in a box; Ctrl-P Ctrl-Q leaves it and ends its shell',
-  positionals: { box: { describe: 'id or name', required: true, kind: 'runningBox' } },
+  describe: 'open a terminal in a box, or come back to one that you have left: boxrun exec -it --detachable',
+  positionals: {
+    box: { describe: 'id or name', required: true, kind: 'runningBox' },
+    exec: { describe: 'id of the command that has the terminal; a new shell when absent', kind: 'exec' },
+  },
   options: { shell: shellOption, 'detach-keys': detachKeysOption },
-  examples: [['attach web --shell /bin/sh', 'a shell in the box web']],
-  async run({ box, shell, 'detach-keys': keys }, { interrupts, withClient }) {
-    const { openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
+  examples: [
+    ['attach web --shell /bin/sh', 'a new shell in the box web; Ctrl-P Ctrl-Q leaves it and ends it'],
+    ['attach web exec_Ab3dEf', 'the terminal of this command; Ctrl-P Ctrl-Q leaves it, and it goes on'],
+  ],
+  async run({ box, exec: execId, shell, 'detach-keys': keys }, { interrupts, withClient }) {
+    if (execId !== undefined && shell !== undefined)
+      throw new UsageError('--shell is for a new terminal; leave EXEC or --shell out');
+    const { attachHere, openHere, requireTerminal } = await import('../terminal/local-terminal.ts');
     requireTerminal();
     const detachKeys = parseDetachKeys(keys);
-    const { withBox } = await import('../server/id-prefixes.ts');
+    const { withBox, withExec } = await import('../server/id-prefixes.ts');
     return withClient(async (client) => {
+      if (execId !== undefined) {
+        const exec = await withExec(client, box, execId, (foundBox, found) => client.getExec(foundBox, found));
+        return attachHere(client, exec, detachKeys, interrupts);
+      }
       const { id } = await withBox(client, box, (name) => client.getBox(name));
       return (await openHere(client, id, { shell, detachKeys }, interrupts)).exitCode;
     });

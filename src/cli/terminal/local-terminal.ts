@@ -46,6 +46,30 @@ export async function openHere(
   }
 }
 
+/**
+ * Connects this terminal to a command in a box that has a terminal, until the command ends or the user leaves. Then the
+ * command goes on, and a line on stderr says how to come back.
+ * @returns the exit code for this process
+ */
+export async function attachHere(
+  client: BoxRunClient,
+  exec: { readonly box_id: string; readonly id: string },
+  detachKeys: readonly number[],
+  interrupts: Interrupts,
+): Promise<number> {
+  const interrupt = interrupts.catch();
+  try {
+    const terminal = await client.attachExec(exec.box_id, exec.id, { signal: interrupt.signal });
+    const { exitCode, isDetached } = await connect(terminal, detachKeys, interrupt);
+    const hasLeft = isDetached || interrupt.signal.aborted;
+    if (hasLeft && !interrupt.isQuiet())
+      process.stderr.write(`boxrun: the terminal goes on; to come back: boxrun attach ${exec.box_id} ${exec.id}\n`);
+    return exitCode;
+  } finally {
+    interrupt.release();
+  }
+}
+
 /** Connects this terminal to `terminal` until `terminal` ends. */
 async function connect(terminal: Terminal, detachKeys: readonly number[], interrupt: Interrupt): Promise<TerminalEnd> {
   let isDetached = false;

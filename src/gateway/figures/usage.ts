@@ -132,11 +132,12 @@ function createEngineMeter() {
     usageOf(engines: Held['engines']): Record<string, BoxUsage> {
       const now = performance.now();
       const seconds = Math.max(0.001, (now - takenAt) / 1000);
-      const usage = engines.map(({ boxId, cpuSeconds, memoryBytes }): [string, BoxUsage] => {
+      const usage = engines.map(({ boxId, cpuSeconds, memoryBytes, agent }): [string, BoxUsage] => {
         const known = before.get(boxId);
         // A restarted engine counts from zero again, so the difference can be negative.
         const used = known === undefined ? null : rounded(Math.max(0, cpuSeconds - known) / seconds);
-        return [boxId, { cpu_used: used, memory_used_mb: rounded(memoryBytes / 2 ** 20) }];
+        const memoryMb = rounded(memoryBytes / 2 ** 20);
+        return [boxId, { cpu_used: used, memory_used_mb: memoryMb, ...(agent === undefined ? {} : { agent }) }];
       });
       before = new Map(engines.map(({ boxId, cpuSeconds }) => [boxId, cpuSeconds]));
       takenAt = now;

@@ -24,6 +24,8 @@ export interface Rows {
   execsEnd(boxId: string, page: PageRequest): Promise<Position | null>;
   knownKey(scope: string, key: string): Promise<KnownKey | null>;
   events(execId: string, afterSeq: number, bytesMax: number): Promise<EventPage>;
+  /** The seq behind which the newest events of a command have at most `bytesMax` bytes; -1 for all events. */
+  scrollbackAfter(execId: string, bytesMax: number): Promise<number>;
 }
 
 export interface ReaderPool extends Rows {
@@ -61,6 +63,7 @@ export function createReaderPool(threadUrl: URL, dbPath: string): ReaderPool {
     execsEnd: (boxId, page) => read({ read: 'execsEnd', boxId, page }),
     knownKey: (scope, key) => read({ read: 'knownKey', scope, key }),
     events: (execId, afterSeq, bytesMax) => read({ read: 'events', execId, afterSeq, bytesMax }),
+    scrollbackAfter: (execId, bytesMax) => read({ read: 'scrollbackAfter', execId, bytesMax }),
     waiting: () => pool.queueSize,
     close: () => pool.close({ force: true }),
   };

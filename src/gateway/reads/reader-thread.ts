@@ -23,7 +23,8 @@ export type ReaderCall =
   | { readonly read: 'exec' | 'execJson'; readonly box: string; readonly execId: string }
   | { readonly read: 'execs' | 'execsEnd'; readonly boxId: string; readonly page: PageRequest }
   | { readonly read: 'knownKey'; readonly scope: string; readonly key: string }
-  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number; readonly bytesMax: number };
+  | { readonly read: 'events'; readonly execId: string; readonly afterSeq: number; readonly bytesMax: number }
+  | { readonly read: 'scrollbackAfter'; readonly execId: string; readonly bytesMax: number };
 
 const { dbPath } = workerData as ReaderThreadData;
 let reader: Reader | undefined;
@@ -49,6 +50,8 @@ export default function answer(call: ReaderCall): unknown {
       return reader.execsEnd(call.boxId, call.page);
     case 'knownKey':
       return reader.knownKey(call.scope, call.key);
+    case 'scrollbackAfter':
+      return reader.scrollbackAfter(call.execId, call.bytesMax);
     case 'events':
       return movedPage(reader.events(call.execId, call.afterSeq, call.bytesMax));
   }

@@ -10,6 +10,7 @@ import { StreamControl, type StreamOperation } from '../../shared/contracts/work
 import type { GatewayParts } from '../parts.ts';
 import { findExec } from '../reads/found-rows.ts';
 import type { ClientSocket, WebSocketMessage } from '../live/web-socket.ts';
+import { connectInput } from '../live/terminal-input.ts';
 import { nextItem, openWorkerStream } from '../live/worker-stream.ts';
 import { boxErrors, execErrors, text, type AnswerOffer, type Operations, type QueryOf } from '../openapi/operation.ts';
 import type { HandlersOf } from './handler.ts';
@@ -19,6 +20,8 @@ const noUpgrade: AnswerOffer = {
   description: 'The request does not ask for a WebSocket',
   content: { 'application/json': ErrorBody },
 };
+/** Bytes of earlier output that a client of a detachable terminal gets: the newest ones, in whole events. */
+const scrollbackBytesMax = 256 * 1024;
 /** Columns or rows of a terminal. */
 const cells = Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 }));
 
@@ -79,6 +82,7 @@ async function attachExec(
   withOutput: boolean,
 ): Promise<void> {
   const exec = await findExec(parts.rows, path);
+  if (exec.detachable === true && exec.status === 'running') return attachTerminal(parts, client, exec, withOutput);
   const stream = exec.status === 'running' ? await openInput(parts, exec.box_id, exec.id) : null;
   if (stream !== null) {
     closeStreamWithClient(client, stream);
@@ -97,14 +101,44 @@ async function attachExec(
   client.close();
 }
 
-/** Sends all output of the command from its first byte, and then its exit. */
+/** A detachable terminal outlives its worker, and so does the connection of its client. */
+async function attachTerminal(
+  parts: GatewayParts,
+  client: ClientSocket,
+  exec: Exec,
+  withOutput: boolean,
+): Promise<void> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([client.gone, parts.closing]);
+  const open = () => openWorkerStream(parts, exec.box_id, { kind: 'input', execId: exec.id });
+  const input = connectInput(open, AbortSignal.any([signal, over.signal]), (error) => {
+    client.fail(error);
+  });
+  client.onMessage(async (message) => {
+    const stream = await input.stream();
+    if (stream !== null) await forward(message, stream, client);
+  });
+  try {
+    if (withOutput) await sendOutput(parts, client, exec, signal);
+    else await sendExit(parts, client, exec, signal);
+  } finally {
+    over.abort();
+  }
+  client.close();
+}
+
+/**
+ * Sends the output of the command, and then its exit. The output begins with the first byte. That of a detachable
+ * terminal begins with the newest bytes.
+ */
 async function sendOutput(
-  { feed }: GatewayParts,
+  { feed, rows }: GatewayParts,
   client: ClientSocket,
   exec: Exec,
   signal: AbortSignal,
 ): Promise<void> {
-  for await (const events of feed.read(exec, -1, signal)) {
+  const afterSeq = exec.detachable === true ? await rows.scrollbackAfter(exec.id, scrollbackBytesMax) : -1;
+  for await (const events of feed.read(exec, afterSeq, signal)) {
     for (const event of events) {
       if (event.type === 'exit') {
         const { exit_code: code, error } = JSON.parse(Buffer.from(event.data).toString()) as {

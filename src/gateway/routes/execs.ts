@@ -169,6 +169,9 @@ function execParams(request: FastifyRequest, body: ExecBody): StartExecParams {
       hint: 'name a user of the box, or give a smaller id',
     });
   }
+  if (body.detachable === true && body.tty !== true) {
+    throw new BoxRunError('VALIDATION_ERROR', "'detachable' needs a terminal", { hint: 'add "tty": true' });
+  }
   const claim = claimOf(request, 'exec', body);
   return { body: withCleanEnvironment(body), ...(claim === undefined ? {} : { claim }) };
 }

@@ -1,7 +1,17 @@
 // The contract of the supervisor (server) with the gateways (clients): every request that changes something, plus
 // streams, dashboard links, figures and health. `box` is an id or a name. Times are in milliseconds.
 import { Type } from 'typebox';
-import { Box, BoxProcess, BoxStats, CreateBoxBody, Exec, ExecBody, ListeningPort, UpdateBoxBody } from '../api.ts';
+import {
+  AgentUse,
+  Box,
+  BoxProcess,
+  BoxStats,
+  CreateBoxBody,
+  Exec,
+  ExecBody,
+  ListeningPort,
+  UpdateBoxBody,
+} from '../api.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
 import { StreamGrant, StreamOperation, type PortWait } from './worker.ts';
@@ -118,7 +128,12 @@ export const supervisorContract = {
         running: Type.Integer(),
         boxes: Type.Integer(),
         engines: Type.Array(
-          Type.Object({ boxId: Type.String(), cpuSeconds: Type.Number(), memoryBytes: Type.Number() }),
+          Type.Object({
+            boxId: Type.String(),
+            cpuSeconds: Type.Number(),
+            memoryBytes: Type.Number(),
+            agent: Type.Optional(AgentUse),
+          }),
         ),
       }),
       timeoutMs: 2 * limits.healthTimeoutMs,

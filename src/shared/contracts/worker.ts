@@ -1,7 +1,7 @@
 // The contract of a worker (server) with the supervisor (client). The worker listens, because it can outlive its
 // supervisor. A worker serves one box for its whole life; the generation of its lease tells workers of one box apart.
 import { Type, type Static } from 'typebox';
-import { AttachInput, BoxProcess, Exec, FileEntry, ListeningPort, Ulimit, Volume } from '../api.ts';
+import { AgentUse, AttachInput, BoxProcess, Exec, FileEntry, ListeningPort, Ulimit, Volume } from '../api.ts';
 import { ImageSource } from '../images/source.ts';
 import { Done, type Contract } from '../ipc/contract.ts';
 import { limits } from '../limits.ts';
@@ -49,6 +49,8 @@ export const ExecOrder = Type.Object({
   tty: Type.Optional(Type.Union([Tty, Type.Null()])),
   /** True: the command has input, which comes by a stream of its own. */
   stdin: Type.Optional(Type.Boolean()),
+  /** True: a detachable terminal. Workers of the version before keep all of its output. */
+  detachable: Type.Optional(Type.Boolean()),
   /** True: see `internal` of ExecRow. */
   internal: Type.Optional(Type.Boolean()),
   /** The id of the client's request, for the logs. */
@@ -277,6 +279,8 @@ export const workerContract = {
         outputPauses: Type.Integer(),
         residentBytes: Type.Integer(),
         engine: Type.Union([Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number() }), Type.Null()]),
+        /** Absent when no engine runs, and from workers of the version before. */
+        agent: Type.Optional(AgentUse),
       }),
       timeoutMs: limits.healthTimeoutMs,
     },
@@ -291,6 +295,8 @@ export const workerContract = {
         processes: nullableNumber,
         networkReceivedBytes: nullableNumber,
         networkSentBytes: nullableNumber,
+        /** Absent from workers of the version before. */
+        agent: Type.Optional(AgentUse),
       }),
       timeoutMs: limits.healthTimeoutMs,
     },

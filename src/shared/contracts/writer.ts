@@ -30,6 +30,8 @@ export type KeyClaim = Static<typeof KeyClaim>;
 export const ExecChange = Type.Union([
   Type.Object({ op: Type.Literal('insert'), exec: ExecRow, claim: Type.Optional(KeyClaim) }),
   Type.Object({ op: Type.Literal('event'), execId: Type.String(), event: Event, at: Type.String() }),
+  /** Removes the output of a detachable terminal before this event. */
+  Type.Object({ op: Type.Literal('trim'), execId: Type.String(), beforeSeq: Type.Integer({ minimum: 0 }) }),
   Type.Object({
     op: Type.Literal('finish'),
     execId: Type.String(),

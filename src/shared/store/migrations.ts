@@ -83,6 +83,8 @@ const migrations: readonly string[] = [
   `ALTER TABLE boxes ADD COLUMN cpu_limit REAL`,
   `ALTER TABLE execs ADD COLUMN internal INTEGER`,
   `ALTER TABLE execs ADD COLUMN usage TEXT`,
+  `ALTER TABLE execs ADD COLUMN detachable INTEGER;
+   ALTER TABLE execs ADD COLUMN trimmed_bytes INTEGER`,
 ];
 
 export const schemaVersion = migrations.length;

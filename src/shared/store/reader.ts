@@ -61,6 +61,8 @@ export interface Reader extends Pick<Lists, 'boxesEnd' | 'execsEnd'> {
   newestFinishedExecIds(boxId: string, countMax: number): string[];
   /** A page of the events after `afterSeq`, in order. It ends with the event that reaches `bytesMax`. */
   events(execId: string, afterSeq: number, bytesMax?: number): EventPage;
+  /** The seq behind which the newest events of a command have at most `bytesMax` bytes; -1 for all events. */
+  scrollbackAfter(execId: string, bytesMax: number): number;
   close(): void;
 }
 
@@ -99,6 +101,7 @@ export function openReader(path: string): Reader {
   const page = db.prepare(
     'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
   );
+  const newestFirst = db.prepare('SELECT seq, length(data) AS bytes FROM events WHERE exec_id = ? ORDER BY seq DESC');
   const box = (row: unknown) => fromSql<BoxRow>(row as SqlRow);
   const exec = (row: unknown) => fromSql<ExecRow>(row as SqlRow);
   return {
@@ -131,7 +134,10 @@ export function openReader(path: string): Reader {
       execIds.flatMap((id) => {
         const row = running.get(id, boxId);
         if (row === undefined) return [];
-        return [{ exec: publicExec(exec(row)), ...(committed.get(id) as Omit<CommittedExec, 'exec'>) }];
+        const kept = committed.get(id) as Omit<CommittedExec, 'exec'>;
+        const { trimmed_bytes: trimmed, ...found } = exec(row) as ExecRow;
+        // All output of a detachable terminal is stdout.
+        return [{ exec: publicExec(found), ...kept, stdoutBytes: kept.stdoutBytes + (trimmed ?? 0) }];
       }),
     newestFinishedExecIds: (boxId, countMax) => newestFinished.all(boxId, countMax) as string[],
     events(execId, afterSeq, bytesMax = limits.replayPageBytes) {
@@ -144,6 +150,15 @@ export function openReader(path: string): Reader {
         if (bytes >= bytesMax) return { events, more: true };
       }
       return { events, more: events.length === limits.replayPageEvents };
+    },
+    scrollbackAfter(execId, bytesMax) {
+      let bytes = 0;
+      for (const row of newestFirst.iterate(execId)) {
+        const event = row as { seq: number; bytes: number };
+        bytes += event.bytes;
+        if (bytes > bytesMax) return event.seq;
+      }
+      return -1;
     },
     close() {
       db.close();

@@ -28,6 +28,8 @@ export const ExecRow = Type.Object({
   generation: Type.Integer({ minimum: 0 }),
   /** True: clients see it only by its id, not in lists and state events. Workers of the version before omit it. */
   internal: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+  /** Bytes of output that were removed, because the command is a detachable terminal. */
+  trimmed_bytes: Type.Optional(Type.Union([Type.Integer({ minimum: 0 }), Type.Null()])),
 });
 export type ExecRow = Static<typeof ExecRow>;
 
@@ -43,7 +45,7 @@ export type SqlValue = string | number | bigint | Uint8Array | null;
 export type SqlRow = Record<string, SqlValue>;
 
 const jsonColumns = new Set(['env', 'volumes', 'cmd', 'image_source', 'labels', 'ulimits', 'usage']);
-const booleanColumns = new Set(['network', 'ephemeral', 'internal']);
+const booleanColumns = new Set(['network', 'ephemeral', 'internal', 'detachable']);
 
 /** The columns for the fields of a row. */
 export function toSql(row: Readonly<Record<string, unknown>>): SqlRow {

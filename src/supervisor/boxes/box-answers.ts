@@ -61,6 +61,7 @@ export function statsOf({ memory_mb: memoryMb }: BoxRow, engine: EngineStats): B
     processes: engine.processes,
     network_received_bytes: engine.networkReceivedBytes,
     network_sent_bytes: engine.networkSentBytes,
+    ...(engine.agent === undefined ? {} : { agent: engine.agent }),
   };
 }
 

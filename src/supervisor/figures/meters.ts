@@ -1,6 +1,7 @@
 // The metrics of the supervisor, and those that it collects: of its boxes, of every worker, of the writer, and of the
 // restarts that the keeper has counted. A process that does not answer within limits.healthTimeoutMs is left out.
 import { readFile } from 'node:fs/promises';
+import { agentReasons, agentWays } from '../../shared/api.ts';
 import type { WriterContract } from '../../shared/contracts/writer.ts';
 import type { Link } from '../../shared/ipc/link.ts';
 import { boxStates } from '../../shared/lifecycle/box.ts';
@@ -96,6 +97,11 @@ function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void
   );
   const cpu = meters.gauge('box_cpu_seconds', 'CPU time that a box has used since it was started.', ['box']);
   const memory = meters.gauge('box_memory_bytes', 'Memory that a box uses.', ['box']);
+  const ways = meters.gauge(
+    'boxes_by_agent_way',
+    'Running boxes, by how their commands start: by the agent (socket, vsock), or without it (none) and why.',
+    ['way', 'reason'],
+  );
   const seenPauses = new WeakMap<WorkerHandle, number>();
   bounds.inc({ bound: 'unackedBytesMax' }, 0);
 
@@ -108,6 +114,11 @@ function workerGauges(meters: Meters): (asked: readonly WorkerFigures[]) => void
     resident.set(sum((each) => each.residentBytes));
     running.set(sum((each) => each.execsRunning));
     queued.set(sum((each) => each.unacknowledgedBytes));
+    for (const way of agentWays)
+      for (const reason of way === 'none' ? agentReasons : [null]) {
+        const isOf = ({ agent }: (typeof known)[number]) => agent?.way === way && agent.reason === reason;
+        ways.set({ way, reason: reason ?? '' }, known.filter(isOf).length);
+      }
     cpu.reset();
     memory.reset();
     for (const { worker, figures } of asked) {

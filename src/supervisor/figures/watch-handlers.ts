@@ -40,7 +40,9 @@ export function createWatchHandlers({
     async usage() {
       const answers = await askWorkers(liveWorkers);
       const engines = answers.flatMap(({ figures: own }) =>
-        own === null || own.boxId === null || own.engine === null ? [] : [{ boxId: own.boxId, ...own.engine }],
+        own === null || own.boxId === null || own.engine === null
+          ? []
+          : [{ boxId: own.boxId, ...own.engine, ...(own.agent === undefined ? {} : { agent: own.agent }) }],
       );
       const all = registry.all();
       const held = heldBy(all);

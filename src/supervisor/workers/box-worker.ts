@@ -37,7 +37,7 @@ export type TimedExec = ResultOf<WorkerContract, 'exec'>;
 
 type Stats = ResultOf<WorkerContract, 'stats'>;
 /** What the engine uses. Null: the worker or the engine does not say it. */
-export type EngineStats = { readonly [K in keyof Stats]: Stats[K] | null };
+export type EngineStats = { readonly [K in Exclude<keyof Stats, 'agent'>]: Stats[K] | null } & Pick<Stats, 'agent'>;
 const noStats: EngineStats = {
   cpuSeconds: null,
   memoryBytes: null,

@@ -1,7 +1,7 @@
 // The tab `details` of a box: all its fields as a list.
 // CPUs and memory are what the box reserves, and, while it runs, what it uses now.
 import type { ComponentChildren } from 'preact';
-import type { Box } from '../../sdk/browser.ts';
+import type { Box, BoxUsage } from '../../sdk/browser.ts';
 import { useStore } from '../live/store.ts';
 import { usage } from '../live/usage.ts';
 import { formatCpus, formatMemory, formatTime } from './format.ts';
@@ -43,6 +43,7 @@ export function BoxDetails({ box }: { readonly box: Box }) {
     ],
     ['Disk', `${box.disk_size_gb} GB`],
     ['Network', box.network ? 'yes' : 'no'],
+    ...(used?.agent === undefined ? [] : [['Commands start', wayOf(used.agent)] as const]),
     ['Grace at a stop', `${box.stop_grace_s ?? 5} s`],
     ['Directory', <code key="workdir">{box.workdir}</code>],
     ['Created', formatTime(box.created_at)],
@@ -62,6 +63,18 @@ export function BoxDetails({ box }: { readonly box: Box }) {
       ))}
     </dl>
   );
+}
+
+const reasons = {
+  off: 'switched off',
+  host: 'not used on this kind of host',
+  earlier_version: 'the box was started by an earlier version',
+  not_started: 'it did not start',
+} as const;
+
+function wayOf({ way, reason }: NonNullable<BoxUsage['agent']>): string {
+  if (way !== 'none') return `by the agent, over ${way === 'vsock' ? 'vsock' : 'a socket'}`;
+  return `without the agent${reason === null ? '' : ` (${reasons[reason]})`}`;
 }
 
 function volumesOf({ volumes }: Box): ComponentChildren {

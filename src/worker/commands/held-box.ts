@@ -2,7 +2,7 @@
 // gets the box with the assignment, and holds it until the worker ends. Calls that change the box run one after the
 // other; commands, terminals and files run beside them. Every command has ended before the worker reports a stop or a
 // removal as done.
-import type { BoxProcess, Exec, ListeningPort } from '../../shared/api.ts';
+import type { AgentUse, BoxProcess, Exec, ListeningPort } from '../../shared/api.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { type Config } from '../../shared/settings/config.ts';
 import { boxHome, statePaths } from '../../shared/settings/state-dir.ts';
@@ -38,7 +38,10 @@ import { createDriver } from '../drivers/registry.ts';
 import { createBoxPorts, type BoxPorts } from '../ports/box-ports.ts';
 import { createTerminals, feedInput, type Terminals } from '../terminals/box-terminal.ts';
 
-type BoxFigures = Pick<ResultOf<WorkerContract, 'figures'>, 'unacknowledgedBytes' | 'outputPauses' | 'engine'>;
+type BoxFigures = Pick<
+  ResultOf<WorkerContract, 'figures'>,
+  'unacknowledgedBytes' | 'outputPauses' | 'engine' | 'agent'
+>;
 
 /** Calls that use a running engine throw BOX_NOT_RUNNING when it does not run. */
 export interface HeldBox {
@@ -52,7 +55,7 @@ export interface HeldBox {
   takeSettings(settings: WorkerSettings): void;
   /** What the box uses now. `engine` is null when the engine does not run, or does not tell. */
   figures(): Promise<BoxFigures>;
-  stats(): Promise<BoxStats>;
+  stats(): Promise<BoxStats & { readonly agent?: AgentUse }>;
   processes(): Promise<BoxProcess[]>;
   signalProcess(pid: number, signal: number): Promise<void>;
   /** @throws as BoxPorts.list */
@@ -204,12 +207,18 @@ class AssignedBox implements HeldBox {
   async figures(): Promise<BoxFigures> {
     const { queue, driver } = this.#parts;
     const engine = this.#running ? await driver.metrics().catch(() => null) : null;
-    return { unacknowledgedBytes: queue.figures.bytes, outputPauses: queue.figures.pauses, engine };
+    return {
+      unacknowledgedBytes: queue.figures.bytes,
+      outputPauses: queue.figures.pauses,
+      engine,
+      ...agentUseOf(driver),
+    };
   }
 
-  async stats(): Promise<BoxStats> {
+  async stats(): Promise<BoxStats & { readonly agent?: AgentUse }> {
     this.#needRunning();
-    return this.#parts.driver.stats();
+    const { driver } = this.#parts;
+    return { ...(await driver.stats()), ...agentUseOf(driver) };
   }
 
   async processes(): Promise<BoxProcess[]> {
@@ -364,4 +373,8 @@ class AssignedBox implements HeldBox {
   #needRunning(): void {
     if (!this.#running) throw new BoxRunError('BOX_NOT_RUNNING', `box ${this.boxId} is not running`);
   }
+}
+
+function agentUseOf({ agentUse }: Driver): { readonly agent?: AgentUse } {
+  return agentUse === null ? {} : { agent: agentUse };
 }

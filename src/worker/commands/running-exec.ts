@@ -20,6 +20,7 @@ import { limits } from '../../shared/limits.ts';
 import type { Logger } from '../../shared/observe/log.ts';
 import type { CommitQueue } from '../output/commit-queue.ts';
 import type { Driver, ExecExit, ExecHandle } from '../drivers/driver-contract.ts';
+import { createKeptOutput } from '../output/kept-output.ts';
 import { createOutputBuffer, type OutputBuffer, type OutputStream } from '../output/output-buffer.ts';
 import { readOutput, type OutputReader } from '../output/output-reader.ts';
 
@@ -79,8 +80,8 @@ export function createExec(deps: ExecDeps, order: ExecOrder): RunningExec {
 
 /** Continues a command of an earlier worker behind what is committed of it. */
 export function resumeExec(deps: ExecDeps, resumed: ResumedExec): RunningExec {
-  const { cmd, env, workdir, timeout_ms: timeoutMs } = resumed.exec;
-  return new OwnedExec(deps, { cmd, env, workdir, timeoutMs }, resumed);
+  const { cmd, env, workdir, timeout_ms: timeoutMs, detachable = false } = resumed.exec;
+  return new OwnedExec(deps, { cmd, env, workdir, timeoutMs, detachable }, resumed);
 }
 
 class OwnedExec implements RunningExec {
@@ -124,6 +125,7 @@ class OwnedExec implements RunningExec {
       error_message: null,
       created_at: timestamp(),
       finished_at: null,
+      detachable: order.detachable === true,
     };
     this.exited = new Promise<void>((resolve) => {
       this.#announceExited = resolve;
@@ -237,15 +239,22 @@ class OwnedExec implements RunningExec {
     const acknowledge = (stream: OutputStream, byteCount: number) => {
       if (byteCount > 0) this.#handle?.acknowledge?.(stream, byteCount);
     };
+    const kept =
+      this.#order.detachable === true
+        ? createKeptOutput(resumed?.nextSeq ?? 0, (beforeSeq) => {
+            queue.push({ op: 'trim', execId: this.id, beforeSeq });
+          })
+        : null;
     const earlier =
       resumed === null ? undefined : { nextSeq: resumed.nextSeq, bytes: resumed.stdoutBytes + resumed.stderrBytes };
     return createOutputBuffer({
-      bytesMax: outputBytesMax,
+      bytesMax: kept === null ? outputBytesMax : Infinity,
       earlier,
       emit: (event, byteCount) => {
         queue.push({ op: 'event', execId: this.id, event, at: timestamp() }, () => {
           if (event.stream !== null) acknowledge(event.stream, byteCount);
         });
+        if (event.type === 'log') kept?.add(event.seq, event.data.length);
       },
       // All bytes before them are in the queue.
       onDropped: (stream, byteCount) => {

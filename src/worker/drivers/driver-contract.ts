@@ -3,7 +3,7 @@
 import type { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { Logger } from 'pino';
-import type { Ulimit, Volume } from '../../shared/api.ts';
+import type { AgentUse, Ulimit, Volume } from '../../shared/api.ts';
 import type { ImageSource } from '../../shared/images/source.ts';
 
 /** The specification of a box. The gateway has validated it. Paths are absolute. */
@@ -174,6 +174,8 @@ export interface Driver {
   readonly outputIsExact: boolean;
   /** True: a command may have a socket of this process as one of its streams. */
   readonly takesSockets?: boolean;
+  /** The way that the next command of the running box takes. Null when the box does not run. */
+  readonly agentUse: AgentUse | null;
   /**
    * Makes the image ready on this host: pulls, unpacks and converts it. Until one box has used the image, the
    * supervisor lets only one worker at a time do this. Later calls for the same image may run at once.

@@ -35,6 +35,7 @@ function createParts(changes: Partial<GatewayParts> = {}): GatewayParts {
       execsEnd: () => Promise.resolve(null),
       knownKey: () => Promise.resolve(null),
       events: () => Promise.resolve({ events: [], more: false }),
+      scrollbackAfter: () => Promise.resolve(-1),
     },
     answers,
     lists: createListSender({ answers, unread, closing: new AbortController().signal }),

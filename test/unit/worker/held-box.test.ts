@@ -48,6 +48,7 @@ function createEngine(context: DriverContext): Engine {
     busyboxPath: '/busybox',
     agentPath: '/agent',
     outputIsExact: true,
+    agentUse: { way: 'none', reason: 'off' },
     prepareImage: () => Promise.resolve(),
     create: () => call('create', { engineId: 'engine-1' }),
     start: () => call('start', undefined),

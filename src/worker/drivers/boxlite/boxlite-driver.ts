@@ -73,6 +73,9 @@ export function createBoxliteDriver(context: DriverContext, options: BoxliteOpti
     get outputIsExact() {
       return live?.byAgent.hasAgent ?? false;
     },
+    get agentUse() {
+      return live?.byAgent.use ?? null;
+    },
     async prepareImage(progress, signal) {
       if (spec.image.kind === 'layout') return;
       const runtime = await home.open();

@@ -22,6 +22,9 @@ export function createBoxDriver(context: DriverContext, options: BoxDriverOption
     agentPath: `${toolsInBox}/agent`,
     outputIsExact: true,
     takesSockets: true,
+    get agentUse() {
+      return container.isRunning ? container.needRunning().exec.agent.use : null;
+    },
     async prepareImage(progress, signal) {
       await container.preparer.prepare(context.spec.image, progress, signal);
     },

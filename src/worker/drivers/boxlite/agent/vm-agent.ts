@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import type { AgentUse } from '../../../../shared/api.ts';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import { limits } from '../../../../shared/limits.ts';
 import type { Logger } from '../../../../shared/observe/log.ts';
@@ -36,6 +37,8 @@ export interface VmAgent {
   adopt(): Promise<void>;
   /** The agent that takes commands now, or null. */
   readonly present: AgentLine | null;
+  /** The way that the next command takes. */
+  readonly use: AgentUse;
   /** Returns an agent that takes commands now, or null: then the command must take the ordinary path. */
   ready(): Promise<AgentLine | null>;
   /** The VM has ended. Running commands of the agent end as lost. */
@@ -54,6 +57,8 @@ class Agent implements VmAgent {
   #starting: Promise<void> | null = null;
   #isClosed = false;
   #hasWarned = false;
+  /** True when the last start has failed, or when there were too many starts. */
+  #hasFailed = false;
   /** Waits for the agent that has been started, or that an earlier worker has left. */
   #expecting: (() => void) | null = null;
 
@@ -63,6 +68,11 @@ class Agent implements VmAgent {
 
   get present(): AgentLine | null {
     return this.#present;
+  }
+
+  get use(): AgentUse {
+    if (this.#present === null && this.#hasFailed) return { way: 'none', reason: 'not_started' };
+    return { way: 'vsock', reason: null };
   }
 
   begin(): void {
@@ -98,7 +108,8 @@ class Agent implements VmAgent {
 
   async #start(): Promise<void> {
     const { homeDir, launch, log } = this.#options;
-    if (!this.#window.take()) return;
+    this.#hasFailed = !this.#window.take();
+    if (this.#hasFailed) return;
     const token = randomBytes(tokenBytes).toString('hex');
     try {
       await this.#within(limits.agentStartTimeoutMs, async () => {
@@ -108,6 +119,7 @@ class Agent implements VmAgent {
       });
     } catch (error) {
       this.#door?.setToken(null);
+      this.#hasFailed = true;
       if (this.#isClosed || this.#hasWarned) return;
       this.#hasWarned = true;
       log.warn({ err: error }, 'the agent of the box did not start; commands take the ordinary path');
@@ -151,6 +163,7 @@ class Agent implements VmAgent {
     const isReady = await Promise.race([line.ready.then(() => true), line.closed.then(() => false)]);
     if (!isReady || this.#isClosed) return;
     this.#present = line;
+    this.#hasFailed = false;
     // This worker has ended the commands of a connection that was lost. So only a worker that adopts continues any.
     if (this.#expecting === null) for (const command of line.found.values()) command.forget();
     log.debug({ found: line.found.size }, 'the agent of the box is ready');

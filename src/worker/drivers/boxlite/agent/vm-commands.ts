@@ -1,5 +1,6 @@
 // Commands of one VM over its agent. It owns the agent of the VM, and how a command of the agent is killed. A null
 // result means that nothing of the command has run, and that it takes the ordinary path.
+import type { AgentUse } from '../../../../shared/api.ts';
 import { sleep } from '../../../../shared/waiting/clock.ts';
 import { BoxRunError, errorText } from '../../../../shared/errors.ts';
 import { limits } from '../../../../shared/limits.ts';
@@ -35,6 +36,8 @@ export interface VmCommandsOptions {
 export interface VmCommands {
   /** True while commands go over the agent. */
   readonly hasAgent: boolean;
+  /** The way that the next command takes. */
+  readonly use: AgentUse;
   /** Takes over the agent of a dead worker, or starts one in the background. */
   begin(isAdopted: boolean): Promise<void>;
   /** @throws RUNTIME_ERROR, TIMEOUT */
@@ -50,7 +53,7 @@ export interface VmCommands {
 }
 
 /** Commands of a VM without an agent: all take the ordinary path. */
-const noCommands: VmCommands = {
+const noCommands: Omit<VmCommands, 'use'> = {
   hasAgent: false,
   begin: () => Promise.resolve(),
   start: () => Promise.resolve(null),
@@ -64,7 +67,8 @@ const noCommands: VmCommands = {
 
 export function createVmCommands(mode: AgentMode, options: VmCommandsOptions): VmCommands {
   const { context, socketPath, box, first } = options;
-  if (mode === 'off' || !first.hasAgent) return noCommands;
+  if (mode === 'off') return { ...noCommands, use: { way: 'none', reason: 'off' } };
+  if (!first.hasAgent) return { ...noCommands, use: { way: 'none', reason: 'earlier_version' } };
   const { homeDir, generation, log } = context;
   const agent: VmAgent = createVmAgent({
     ...{ homeDir, socketPath, generation, log },
@@ -73,6 +77,9 @@ export function createVmCommands(mode: AgentMode, options: VmCommandsOptions): V
   return {
     get hasAgent() {
       return agent.present !== null;
+    },
+    get use() {
+      return agent.use;
     },
     async begin(isAdopted) {
       if (isAdopted) await agent.adopt();

@@ -26,7 +26,7 @@ export interface LiveVm {
   exec(request: ExecRequest): Promise<ExecHandle>;
   foundExecs(): Promise<string[]>;
   /** Commands that go over the agent. */
-  readonly byAgent: Pick<VmCommands, 'hasAgent' | 'heldExecs' | 'resume'>;
+  readonly byAgent: Pick<VmCommands, 'hasAgent' | 'heldExecs' | 'resume' | 'use'>;
   killStrayExecs(finished: ReadonlySet<string>, kept: ReadonlySet<string>): Promise<void>;
   /** Sends TERM to all commands, and KILL after `graceMs` milliseconds. */
   endCommands(graceMs: number): Promise<void>;

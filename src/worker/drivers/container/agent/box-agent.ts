@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Ulimit } from '../../../../shared/api.ts';
+import type { AgentUse, Ulimit } from '../../../../shared/api.ts';
 import { withDeadline } from '../../../../shared/waiting/clock.ts';
 import type { AgentMode } from '../../../../shared/settings/config.ts';
 import { errorText } from '../../../../shared/errors.ts';
@@ -56,6 +56,8 @@ export interface BoxAgent {
   adopt(): Promise<void>;
   /** The agent that takes commands now, or null. */
   readonly present: AgentLine | null;
+  /** The way that the next command takes. */
+  readonly use: AgentUse;
   /** Returns an agent that takes commands now, or null: then the command must take the ordinary path. */
   ready(): Promise<AgentLine | null>;
   /** The agent takes no new commands, and ends after its last one. */
@@ -90,6 +92,8 @@ class Agent implements BoxAgent {
   #launcherEnd: Promise<void> = Promise.resolve();
   /** True when no agent may be started any more. */
   #isDisabled: boolean;
+  /** True when the last start has failed, or when there were too many starts. */
+  #hasFailed = false;
 
   constructor(options: BoxAgentOptions) {
     this.#options = options;
@@ -99,6 +103,13 @@ class Agent implements BoxAgent {
 
   get present(): AgentLine | null {
     return this.#ready;
+  }
+
+  get use(): AgentUse {
+    if (this.#ready !== null) return { way: 'socket', reason: null };
+    if (this.#options.mode === 'off') return { way: 'none', reason: 'off' };
+    if (this.#hasFailed) return { way: 'none', reason: 'not_started' };
+    return this.#isDisabled ? { way: 'none', reason: 'host' } : { way: 'socket', reason: null };
   }
 
   async adopt(): Promise<void> {
@@ -145,9 +156,11 @@ class Agent implements BoxAgent {
     const program = await findProgram('agent');
     if (program === null) {
       this.#isDisabled = true;
+      this.#hasFailed = true;
       return;
     }
-    if (!this.#window.take()) return;
+    this.#hasFailed = !this.#window.take();
+    if (this.#hasFailed) return;
     const group = `agent-${process.pid}-${(started += 1)}`;
     ownGroups.add(group);
     let launched: AgentLine | null = null;
@@ -156,6 +169,7 @@ class Agent implements BoxAgent {
       await withDeadline(this.#readiness(launched), limits.agentStartTimeoutMs, 'starting the agent');
       if (this.#isDisabled) throw new Error('the agent was stopped');
     } catch (error) {
+      this.#hasFailed = true;
       launched?.close('it did not start');
       this.#launcher?.kill('SIGTERM');
       await this.#killGroup(group);
@@ -174,6 +188,7 @@ class Agent implements BoxAgent {
   #use(line: AgentLine, group: string): void {
     const { log } = this.#options;
     ownGroups.add(group);
+    this.#hasFailed = false;
     this.#ready = line;
     log.debug({ group }, 'the agent of the box is ready');
     void line.closed.then(async (reason) => {
