@@ -115,8 +115,9 @@ static enum answer sayNews(struct command *command) {
     const uint32_t words[] = {(uint32_t)command->status,     low(atExit[0]),
                               high(atExit[0]),               low(atExit[1]),
                               high(atExit[1]),               low(command->cpuMicroseconds),
-                              high(command->cpuMicroseconds), command->peakKib};
-    const size_t count = command->flags & flagUsage ? 8 : 5;
+                              high(command->cpuMicroseconds), command->peakKib,
+                              command->memoryKills};
+    const size_t count = command->flags & flagUsage ? 8 + (size_t)isDialing : 5;
     if (!say(saysExited, command->id, words, count, 0, NULL)) return noRoom;
     command->isExitedSaid = 1;
   }

@@ -65,7 +65,7 @@ export type Box = Static<typeof Box>;
 
 /**
  * What a command used. A member is null if the way by which the command was started does not say it: only the agent
- * knows the first two, and only the container driver the last two.
+ * knows the first two, in a micro-VM only the agent knows the third, and only the container driver knows the last one.
  */
 export const ExecUsage = Type.Object({
   /** CPU time of the command and of its children that it has waited for. */

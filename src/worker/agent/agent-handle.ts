@@ -78,9 +78,6 @@ export async function endFound(commands: readonly AgentCommand[]): Promise<void>
   await settledWithin(Promise.all(readers.map(({ exit }) => exit)), limits.strayInputEndMs);
 }
 
-/** The agent sees only processes. */
-const noBoxUsage = { oomKills: null, throttledSeconds: null };
-
 export function handleOf(place: CommandPlace, started: AgentCommand): ExecHandle {
   let reportKilled: (exit: ExecExit) => void = () => undefined;
   const unreportedKill = new Promise<ExecExit>((resolve) => {
@@ -98,7 +95,7 @@ export function handleOf(place: CommandPlace, started: AgentCommand): ExecHandle
     stderr: started.stderr,
     stdin: started.stdin,
     exit,
-    usage: () => (started.usage === null ? null : { ...started.usage, ...noBoxUsage }),
+    usage: () => (started.usage === null ? null : { ...started.usage, throttledSeconds: null }),
     resize: (cols, rows) => {
       started.resize(cols, rows);
       return Promise.resolve();

@@ -71,6 +71,8 @@ export type News =
 export interface ProcessUsage {
   readonly cpuSeconds: number;
   readonly peakMemoryBytes: number;
+  /** Processes that the kernel of a micro-VM killed meanwhile for lack of memory. Null in a container. */
+  readonly oomKills: number | null;
 }
 
 /** A command that an earlier worker has started, and that no worker has told the agent to forget. */
@@ -324,11 +326,15 @@ function parseNews(bytes: Buffer): News {
       return { kind: 'end', id, output: outputOf(output), offset: offsetOf(low, high) };
     }
     case 7: {
-      const hasUsage = body.length === 32;
-      const [exitCode = 0, low = 0, high = 0, otherLow = 0, otherHigh = 0, ...used] = exactly(hasUsage ? 8 : 5);
+      const hasKills = body.length === 36;
+      const hasUsage = body.length === 32 || hasKills;
+      const [exitCode = 0, low = 0, high = 0, otherLow = 0, otherHigh = 0, ...used] = exactly(
+        hasKills ? 9 : hasUsage ? 8 : 5,
+      );
       if (exitCode > 255) throw impossible(kind, body);
-      const [cpuLow = 0, cpuHigh = 0, peakKib = 0] = used;
-      const usage = { cpuSeconds: offsetOf(cpuLow, cpuHigh) / 1e6, peakMemoryBytes: peakKib * 1024 };
+      const [cpuLow = 0, cpuHigh = 0, peakKib = 0, kills = 0] = used;
+      const cpuSeconds = offsetOf(cpuLow, cpuHigh) / 1e6;
+      const usage = { cpuSeconds, peakMemoryBytes: peakKib * 1024, oomKills: hasKills ? kills : null };
       const atExit = [offsetOf(low, high), offsetOf(otherLow, otherHigh)] as const;
       return { kind: 'exited', id, exitCode, atExit, ...(hasUsage ? { usage } : {}) };
     }

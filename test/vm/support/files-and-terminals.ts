@@ -200,9 +200,21 @@ function describeCommands(): void {
     );
     await server.client.signalExec(box, exec.id, 'TERM');
     const { usage } = await server.client.getExec(box, exec.id, { waitS: 20 });
-    expect(usage).toMatchObject({ oom_kills: null, throttled_seconds: null });
+    expect(usage).toMatchObject({ oom_kills: 0, throttled_seconds: null });
     expect(usage?.cpu_seconds).toBeGreaterThan(0.001);
     expect(usage?.peak_memory_bytes).toBeGreaterThan(500_000);
+  });
+
+  it('that the kernel kills for lack of memory says so, and the box goes on', async () => {
+    const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
+    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', hog] });
+    const ended = await server.client.getExec(box, exec.id, { waitS: 60 });
+    expect(ended).toMatchObject({
+      exit_code: 137,
+      error_message: expect.stringMatching(/^out of memory: the kernel killed it; the box has \d+ MiB$/) as string,
+      usage: { oom_kills: 1 },
+    });
+    expect(await shell('echo on')).toBe('on\n');
   });
 
   it('gets the signal that a client sends', async () => {

@@ -12,6 +12,7 @@ import { toolsPath } from '../box-options.ts';
 import type { EngineBox } from '../engine.ts';
 import type { WrappedCommand } from '../guest/guest-command.ts';
 import type { FirstProcess } from '../guest/guest-control.ts';
+import { withMemoryKills } from '../../memory-kills.ts';
 import { createVmAgent, type VmAgent } from './vm-agent.ts';
 import { orderOf } from './vm-exec.ts';
 
@@ -19,7 +20,7 @@ import { orderOf } from './vm-exec.ts';
 const agentPort = 2696;
 
 export interface VmCommandsOptions {
-  readonly context: Pick<DriverContext, 'homeDir' | 'generation' | 'log'>;
+  readonly context: Pick<DriverContext, 'homeDir' | 'generation' | 'log' | 'spec'>;
   readonly box: () => EngineBox;
   /** Kills all processes of a command. */
   readonly killExec: (execId: string) => Promise<void>;
@@ -90,14 +91,15 @@ export function createVmCommands(mode: AgentMode, options: VmCommandsOptions): V
       if (line === null) return null;
       const started = line.run(await orderOf(line, request, command, first), request.acknowledges ?? false);
       if (started === null) return null;
-      return handleOfStart(placeOf(options, request.execId), request.execId, started, log);
+      const handle = await handleOfStart(placeOf(options, request.execId), request.execId, started, log);
+      return handle === null ? null : withMemory(handle, context.spec.memoryMb);
     },
     heldExecs: () => [...(agent.present?.found.keys() ?? [])],
     resume(execId, committed) {
       const found = agent.present?.found.get(execId);
       if (found === undefined) throw new BoxRunError('RUNTIME_ERROR', 'the agent of the box has ended');
       found.resume([committed.stdout, committed.stderr]);
-      return handleOf(placeOf(options, execId), found);
+      return withMemory(handleOf(placeOf(options, execId), found), context.spec.memoryMb);
     },
     async endOthers(kept) {
       const found = [...(agent.present?.found ?? [])];
@@ -107,6 +109,12 @@ export function createVmCommands(mode: AgentMode, options: VmCommandsOptions): V
       agent.close(reason);
     },
   };
+}
+
+/** The exit says that memory ran out, if the agent has counted that. */
+function withMemory(handle: ExecHandle, memoryMb: number): ExecHandle {
+  const exit = handle.exit.then((how) => withMemoryKills(how, handle.usage?.()?.oomKills ?? 0, memoryMb));
+  return { ...handle, exit };
 }
 
 function placeOf(options: VmCommandsOptions, execId: string): CommandPlace {

@@ -1,12 +1,12 @@
 // Commands in a running box: their environment and their user, and how commands of an earlier worker are killed. The
 // request overrides the box, and the box overrides the image. Several of these calls may run at the same time.
-import { constants } from 'node:os';
 import { limits } from '../../../../shared/limits.ts';
 import { commandOrRefusal } from '../../argument-list.ts';
+import { withMemoryKills } from '../../memory-kills.ts';
 import { BoxRunError } from '../../../../shared/errors.ts';
 import { endFound } from '../../../agent/agent-handle.ts';
 import { resumeByAgent } from '../agent/agent-exec.ts';
-import type { CommandUsage, CommittedOutput, ExecExit, ExecHandle, ExecRequest } from '../../driver-contract.ts';
+import type { CommandUsage, CommittedOutput, ExecHandle, ExecRequest } from '../../driver-contract.ts';
 import { readBoxText } from './box-text.ts';
 import { defaultPath } from '../box/bundle.ts';
 import { startExec } from './runtime-exec.ts';
@@ -15,9 +15,6 @@ import type { ContainerState, Running } from '../box/container-state.ts';
 import { toolsInBox } from '../paths.ts';
 import { isAgentOfThisWorker } from '../agent/box-agent.ts';
 import { resolveUser, type UserIds } from '../../users.ts';
-
-/** Exit code after SIGKILL. A shell also ends with it when the kernel kills the child that it waits for. */
-const killedCode = 128 + constants.signals.SIGKILL;
 
 /**
  * Starts a command in the box.
@@ -68,19 +65,6 @@ interface BoxCounts {
 
 function boxCounts(cgroups: ContainerState['cgroups']): BoxCounts {
   return { oomKills: cgroups.oomKills(), throttledSeconds: cgroups.throttledSeconds() };
-}
-
-/**
- * The kernel counts its kills for the whole box. So if the command itself was not killed, the text can
- * only say what happened in the box while the command ran.
- */
-function withMemoryKills(exit: ExecExit, kills: number, memoryMb: number): ExecExit {
-  if (kills === 0 || 'lost' in exit) return exit;
-  const what =
-    exit.exitCode === killedCode
-      ? 'the kernel killed it'
-      : `while it ran, the kernel killed ${kills} of the processes of its box`;
-  return { ...exit, outOfMemory: `out of memory: ${what}; the box has ${memoryMb} MiB` };
 }
 
 /**
