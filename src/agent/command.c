@@ -221,9 +221,11 @@ static uint32_t countMemoryKills(void) {
   static const char name[] = "\noom_kill ";
   char text[1 << 14];
   const int fd = isDialing ? open("/proc/vmstat", O_RDONLY | O_CLOEXEC) : -1;
-  const ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-  if (fd >= 0) close(fd);
-  if (bytes < 0) return 0;
+  if (fd < 0) return 0;
+  size_t bytes = 0;
+  // The kernel gives such a file in parts.
+  for (ssize_t got; (got = read(fd, text + bytes, sizeof text - 1 - bytes)) > 0;) bytes += (size_t)got;
+  close(fd);
   text[bytes] = '\0';
   const char *line = strstr(text, name);
   return line == NULL ? 0 : (uint32_t)strtoul(line + sizeof name - 1, NULL, 10);

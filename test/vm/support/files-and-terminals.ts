@@ -205,6 +205,16 @@ function describeCommands(): void {
     expect(usage?.peak_memory_bytes).toBeGreaterThan(500_000);
   });
 
+  it('runs as the user that the box has now, also after a change, and not as one that is deleted', async () => {
+    const ids = { cmd: ['sh', '-c', 'id -u; id -G; echo $HOME'], user: 'new' };
+    await shell('echo "new:x:2000:3000::/tmp:/bin/sh" >>/etc/passwd; echo "more:x:4000:new" >>/etc/group');
+    expect((await run(ids)).stdout).toBe('2000\n3000 4000\n/tmp\n');
+    await shell('sed -i "s/^new:.*/new:x:2001:3001::\\/var:\\/bin\\/sh/; s/^more:.*//" /etc/passwd /etc/group');
+    expect((await run(ids)).stdout).toBe('2001\n3001\n/var\n');
+    await shell('sed -i "/^new:/d" /etc/passwd');
+    await expect(run(ids)).rejects.toMatchObject({ message: expect.stringContaining('new') as string });
+  });
+
   it('that the kernel kills for lack of memory says so, and the box goes on', async () => {
     const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
     const exec = await server.client.startExec(box, { cmd: ['sh', '-c', hog] });
