@@ -155,9 +155,9 @@ describe('a connection', () => {
     await expect(readAll(connection)).rejects.toMatchObject({ code: 'ECONNRESET' });
     await overTcp.close();
     const socket = await openSocket(`ws://127.0.0.1:${server.port}/v1/boxes/${box.id}/ports/87`);
+    await socket.until(/first\n/); // A reset drops what was not read.
     socket.type('x');
     expect(await socket.closed).toBe(1011);
-    expect(socket.text()).toBe('first\n');
     expect(socket.controls).toMatchObject([{ type: 'error', code: 'RUNTIME_ERROR' }]);
   });
 
