@@ -309,9 +309,9 @@ it('connections work in a container without an agent, and a removed box ends box
     expect((await readAll(connection)).equals(sent)).toBe(true);
     const child = spawn(process.execPath, [cliBundle, 'forward', own.id, '0:80'], { env: other.env });
     await once(child.stdout, 'data');
-    const stderr = text(child.stderr);
+    const [stderr, exit] = [text(child.stderr), once(child, 'exit')];
     await own.remove({ force: true });
-    expect(await once(child, 'exit')).toEqual([1, null]);
+    expect(await exit).toEqual([1, null]);
     expect(await stderr).toContain('Error: [BOX_NOT_FOUND]');
   } finally {
     await other.close();
