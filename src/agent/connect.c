@@ -103,6 +103,7 @@ static void await(const struct half *half, struct pollfd *from, struct pollfd *t
 /** Returns when both directions have ended, or one broke. */
 static int carry(int fd) {
   static struct half in, out;
+  int isBroken = 0;
   in.from = 0, in.to = fd, out.from = fd, out.to = 1;
   for (int at = 0; at < 3; at++) {
     const int each = at == 2 ? fd : at;
@@ -120,14 +121,18 @@ static int carry(int fd) {
     if (watched[1].revents & POLLERR) return 1;
     // When this side has nothing more to read, an error of the connection shows in no read.
     if (out.to < 0 && stands & (POLLERR | POLLHUP)) return 1;
-    if (in.to >= 0 && !move(&in, watched[0].revents != 0, stands & (POLLOUT | POLLERR))) return 1;
+    if (in.to >= 0 && !move(&in, watched[0].revents != 0, stands & (POLLOUT | POLLERR))) {
+      // A server may answer and close before it has read everything. Its answer still counts.
+      isBroken = 1;
+      in.to = -1;
+    }
     if (out.to >= 0 && !move(&out, stands & (POLLIN | POLLERR | POLLHUP), watched[1].revents & POLLOUT)) return 1;
     if (in.to >= 0 && isDone(&in)) {
       shutdown(fd, SHUT_WR);
       in.to = -1;
     }
     if (out.to >= 0 && isDone(&out)) {
-      if (write(2, "e", 1) != 1) return 1;
+      if (isBroken || write(2, "e", 1) != 1) return 1;
       close(1);
       out.to = -1;
     }

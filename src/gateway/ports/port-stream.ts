@@ -70,9 +70,19 @@ class PortStream extends Duplex {
   }
 
   override _write(piece: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#stream.send(piece).then(() => {
-      done();
-    }, done);
+    this.#stream.send(piece).then(
+      () => {
+        done();
+      },
+      (error: unknown) => {
+        // What still comes counts, and the reader gets the reason. If it has ended already, there is no other place.
+        if (this.readableEnded) done(error as Error);
+        else
+          this.once('close', () => {
+            done();
+          });
+      },
+    );
   }
 
   override _final(done: (error?: Error | null) => void): void {
