@@ -75,7 +75,7 @@ export const Exec = Type.Object({
   error_message: nullable(Type.String()),
   created_at: Type.String(),
   finished_at: nullable(Type.String()),
-  /** True: a terminal that clients can leave, and attach to again. */
+  /** Only for a terminal that clients can leave, and attach to again: true. */
   detachable: Type.Optional(Type.Boolean()),
 });
 export type Exec = Static<typeof Exec>;
