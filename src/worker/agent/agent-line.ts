@@ -143,7 +143,9 @@ class Line implements AgentLine {
   lose(): void {
     if (this.#isClosed) return;
     const isFirst = !this.#isGreeted && this.#named === null;
-    if (this.#connectAgain === null || isFirst || !this.#losses.take()) {
+    // An agent that was told to leave has ended after its last command.
+    const hasLeft = this.#isLeaving && this.#commands.size === 0;
+    if (this.#connectAgain === null || isFirst || hasLeft || !this.#losses.take()) {
       this.close(endedReason);
       return;
     }
