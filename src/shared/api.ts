@@ -93,7 +93,7 @@ export const Exec = Type.Object({
   finished_at: nullable(Type.String()),
   /** Null while the command runs, and if its end is not known. */
   usage: Type.Optional(nullable(ExecUsage)),
-  /** True: a terminal that clients can leave, and attach to again. */
+  /** Only for a terminal that clients can leave, and attach to again: true. */
   detachable: Type.Optional(Type.Boolean()),
 });
 export type Exec = Static<typeof Exec>;

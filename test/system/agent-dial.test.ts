@@ -3,14 +3,16 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openAgentDoor, type AgentDoor } from '../../src/worker/agent/agent-door.ts';
 import { createAgentLine, type AgentLine } from '../../src/worker/agent/agent-line.ts';
 import { encodeToken, type AgentOrder } from '../../src/worker/agent/frames.ts';
+import { createVmAgent } from '../../src/worker/drivers/boxlite/agent/vm-agent.ts';
 import { findProgram } from '../../src/worker/drivers/programs.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processIdentity } from '../../src/shared/process/child-process.ts';
@@ -45,10 +47,10 @@ function addGroup(name: string, depth: string): void {
 }
 
 /** Starts the agent as the engine does. Resolves when its first process has ended and the agent dials. */
-async function startAgent(said = `${token}\n`): Promise<number | null> {
+async function startAgent(said = `${token}\n`, dialed = path): Promise<number | null> {
   const program = await findProgram('agent');
   if (program === null) throw new Error('dist/ has no agent: npm run build');
-  const child = spawn(program, ['dial', '1', path, join(directory, 'groups'), '/bin/busybox'], {
+  const child = spawn(program, ['dial', '1', dialed, join(directory, 'groups'), '/bin/busybox'], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   child.stdin.on('error', () => undefined);
@@ -184,5 +186,55 @@ describe('an agent that dials', () => {
     await startAgent();
     const command = (await nextLine()).run(order('touch ran', 'killed'));
     await expect(command?.begun).rejects.toMatchObject({ stage: 'killed' });
+  });
+});
+
+describe('the agent of a micro-VM whose connection breaks', () => {
+  it.each([
+    ['on both sides', true],
+    ['and the worker has not noticed it yet', false],
+  ])('dials again, and its command goes on (%s)', async (_, isNoticed) => {
+    // This relay takes the place of the vsock port, and cuts the connections.
+    const relayPath = join(directory, 'relay.sock');
+    const pairs: [agent: Socket, worker: Socket][] = [];
+    const relay = createServer((agent) => {
+      const worker = connect(path);
+      for (const end of [agent, worker]) end.on('error', () => undefined);
+      agent.pipe(worker, { end: isNoticed });
+      worker.pipe(agent);
+      pairs.push([agent, worker]);
+    }).listen(relayPath);
+    const vm = createVmAgent({
+      ...{ homeDir: directory, socketPath: path, generation: 1, log: pino({ level: 'silent' }) },
+      launch: async (said) => void (await startAgent(`${said}\n`, relayPath)),
+    });
+    vm.begin();
+    const line = await vm.ready();
+    if (line === null) throw new Error('the agent did not start');
+    lines.push(line);
+    const command = line.run(order('i=0; while [ $i -lt 30 ]; do seq 20000; i=$((i+1)); done; exit 7'));
+    if (command === null) throw new Error('the line takes no command');
+    const output = text(command.stdout);
+    for (let round = 0; round < 4; round += 1) {
+      await Promise.race([once(pairs.at(-1)?.[1] as Socket, 'data'), command.exit]);
+      const before = pairs.length;
+      pairs.at(-1)?.[0].destroy();
+      if (isNoticed) pairs.at(-1)?.[1].destroy();
+      await eventually('the agent dials again', () => pairs.length > before);
+      await line.connected();
+    }
+    expect(await command.exit).toEqual({ exitCode: 7 });
+    const lineTexts = Array.from({ length: 20_000 }, (_each, index) => `${index + 1}\n`).join('');
+    expect((await output) === lineTexts.repeat(30)).toBe(true);
+    // A new command after it waits for the connection, and does not take the ordinary path.
+    expect(await vm.ready()).toBe(line);
+    expect(vm.use).toEqual({ way: 'vsock', reason: null });
+    command.forget();
+    line.leave();
+    await once(pairs.at(-1)?.[0] as Socket, 'close');
+    vm.close('the test is over');
+    relay.close();
+    for (const [, worker] of pairs) worker.destroy();
+    lines = [];
   });
 });

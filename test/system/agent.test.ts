@@ -2,10 +2,13 @@
 // find in a box is in container-agent.test.ts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, openSync, closeSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createNewsReader,
@@ -21,6 +24,7 @@ import {
   type AgentOrder,
   type News,
 } from '../../src/worker/agent/frames.ts';
+import { createAgentLine } from '../../src/worker/agent/agent-line.ts';
 import { findProgram } from '../../src/worker/drivers/programs.ts';
 import { eventually } from '../support/runs/eventually.ts';
 
@@ -284,5 +288,77 @@ describe('a client that breaks the rules', () => {
     next.write(encodeSignal(6, 9));
     await next.exit(6);
     next.write(encodeForget(6));
+  });
+});
+
+describe('a worker whose connection to the agent breaks', () => {
+  it('connects again, and no command loses or doubles a byte, a start or an exit code', async () => {
+    const starts = join(directory, 'starts');
+    const sockets: Socket[] = [];
+    const dial = async () => {
+      const socket = connect(join(directory, 'agent.sock'));
+      sockets.push(socket);
+      await once(socket, 'connect');
+      return socket;
+    };
+    const worker = createAgentLine(await dial(), (generation += 1), dial);
+    await worker.ready;
+    const base = { group: 'one', env: ['PATH=/usr/bin:/bin'], workdir: '/', isOwnDirectory: false, tty: null };
+    const run = (name: string, script: string, stdin = false) => {
+      const user = { uid: 0, gid: 0, groups: [] };
+      const command = worker.run({
+        ...base,
+        name,
+        user,
+        stdin,
+        cmd: ['sh', '-c', `echo ${name} >>${starts}; ${script}`],
+      });
+      if (command === null) throw new Error('the line takes no command');
+      command.stderr.resume();
+      return command;
+    };
+    const digest = async (output: Readable) => {
+      const hash = createHash('md5');
+      for await (const piece of output) hash.update(piece as Buffer);
+      return hash.digest('hex');
+    };
+    const cut = () => sockets.at(-1)?.destroy();
+
+    const loud = run('loud', 'i=0; while [ $i -lt 40 ]; do seq 20000; i=$((i+1)); done; exit 7');
+    const loudDigest = digest(loud.stdout);
+    const filter = run('filter', 'md5sum; exit 3', true);
+    const filtered = text(filter.stdout);
+    const waiting = run('waiting', 'read line; echo "got $line"; exit 5', true);
+    const waited = text(waiting.stdout);
+    const input = Buffer.alloc(3_000_000, 'abcdefg\n');
+    filter.stdin?.end(input);
+    for (let round = 0; round < 12; round += 1) {
+      await worker.connected();
+      // Each cut hits another moment: at once, while an order is under way, and in the middle of output.
+      if (round === 0) cut();
+      else if (round === 1) {
+        const late = run('late', 'exit 9');
+        cut();
+        expect(await late.exit).toEqual({ exitCode: 9 });
+      } else {
+        await Promise.race([once(sockets.at(-1) as Socket, 'data'), loud.exit, filter.exit]);
+        cut();
+      }
+    }
+    await worker.connected();
+    waiting.stdin?.write('it\n');
+    expect(await Promise.all([loud.exit, filter.exit, waiting.exit])).toEqual([
+      { exitCode: 7 },
+      { exitCode: 3 },
+      { exitCode: 5 },
+    ]);
+    const lines = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`)
+      .join('')
+      .repeat(40);
+    expect(await loudDigest).toBe(createHash('md5').update(lines).digest('hex'));
+    expect(await filtered).toBe(`${createHash('md5').update(input).digest('hex')}  -\n`);
+    expect(await waited).toBe('got it\n');
+    expect(readFileSync(starts, 'utf8').trim().split('\n').sort()).toEqual(['filter', 'late', 'loud', 'waiting']);
+    worker.close('the test is over');
   });
 });

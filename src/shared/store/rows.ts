@@ -82,5 +82,6 @@ export function publicBox(row: BoxRow): Box {
 
 /** The exec that clients see. */
 export function publicExec(row: ExecRow): Exec {
-  return Object.fromEntries(execFields.map((field) => [field, row[field]])) as Exec;
+  const fields = row.detachable === true ? execFields : execFields.filter((field) => field !== 'detachable');
+  return Object.fromEntries(fields.map((field) => [field, row[field]])) as Exec;
 }

@@ -1,16 +1,10 @@
 // One command that the agent of the box has started: its streams, its begin and its end. The agent keeps output until
 // the worker has acknowledged it, and the end of the command until the worker says `forget`. Either the worker says
 // both, when it has committed them, or this file does when the reader takes the bytes.
-import { Readable, Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { ExecExit } from '../drivers/driver-contract.ts';
-import {
-  inputBytesMax,
-  type KnownCommand,
-  type News,
-  type OutputNumber,
-  type ProcessUsage,
-  type StartStage,
-} from './frames.ts';
+import { AgentInput, AgentOutput } from './agent-streams.ts';
+import type { KnownCommand, News, OutputNumber, ProcessUsage, StartStage } from './frames.ts';
 
 /** The agent reports that the command has not begun. `stage` and `errno` say why. */
 export class StartRefused extends Error {
@@ -86,6 +80,9 @@ export class CommandOfAgent implements AgentCommand {
   readonly #acknowledges: boolean;
   #hasBegun = false;
   #hasExited = false;
+  /** True after a new connection: the agent says again what the worker has not acknowledged. */
+  #isRepeated = false;
+  #known: KnownCommand | null = null;
   #isForgotten = false;
   #isWanted = true;
   #resolveBegun: () => void = () => undefined;
@@ -139,10 +136,38 @@ export class CommandOfAgent implements AgentCommand {
     this.stderr.resumeAt(committed[1]);
   }
 
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  /** The agent has named the command on a new connection. @throws when that cannot be true */
+  noteKnown(known: KnownCommand): void {
+    this.#isRepeated = true;
+    this.#known = known;
+    this.stdout.rewind(known.acknowledged[0]);
+    this.stderr.rewind(known.acknowledged[1]);
+    this.stdin?.check(known);
+  }
+
+  /** The agent gets the order again, because it has not received it. So it has not received any input either. */
+  sayInputAgain(): void {
+    this.stdin?.sayAgain({ received: 0, consumed: 0, isInputEnded: false });
+  }
+
+  /** Says again what the agent has not received on the connection before. */
+  sayAgain(): void {
+    const known = this.#known;
+    if (known === null) return;
+    this.#known = null;
+    for (const output of [0, 1] as const) this.#output(output).sayAgain(known.acknowledged[output]);
+    this.stdin?.sayAgain(known);
+  }
+
   /** @throws when the agent says something that cannot be true */
   receive(news: News): void {
     switch (news.kind) {
       case 'started':
+        if (this.#hasBegun && this.#isRepeated) return;
         if (this.#hasBegun) throw new Error('the agent said twice that a command has begun');
         this.#hasBegun = true;
         this.#resolveBegun();
@@ -162,6 +187,7 @@ export class CommandOfAgent implements AgentCommand {
         this.#forgetWhenComplete();
         return;
       case 'exited':
+        if (this.#hasExited && this.#isRepeated) return;
         if (!this.#hasBegun || this.#hasExited) throw new Error('the agent reported an impossible end of a command');
         this.#hasExited = true;
         this.usage = news.usage ?? null;
@@ -201,179 +227,5 @@ export class CommandOfAgent implements AgentCommand {
     if (this.#acknowledges && this.#isWanted) return;
     this.#isForgotten = true;
     this.#line.forget();
-  }
-}
-
-interface OutputOptions {
-  readonly acknowledges: boolean;
-  /** For a command of an earlier worker: the agent sends its output from this offset on. */
-  readonly known: number | null;
-}
-
-/** One output of a command. If it is destroyed, further bytes are dropped, so that background children can write. */
-class AgentOutput extends Readable {
-  readonly #sendAcknowledgement: (offset: number) => void;
-  readonly #acknowledges: boolean;
-  #received: number;
-  #acknowledged: number;
-  /** The offset from which the reader gets bytes. Null: `resumeAt` will say it. */
-  #from: number | null;
-  /** What came before `resumeAt`: at most what the agent sends without an acknowledgement. */
-  #early: Buffer[] = [];
-  #isHeld = false;
-  isComplete = false;
-
-  constructor(sendAcknowledgement: (offset: number) => void, { acknowledges, known }: OutputOptions) {
-    super();
-    this.#sendAcknowledgement = sendAcknowledgement;
-    this.#acknowledges = acknowledges;
-    this.#received = this.#acknowledged = known ?? 0;
-    this.#from = known === null ? 0 : null;
-  }
-
-  receive(offset: number, bytes: Buffer): void {
-    if (this.isComplete || offset !== this.#received) throw new Error(`the agent sent output from ${offset}`);
-    this.#received += bytes.length;
-    if (this.destroyed) this.#acknowledgeAll();
-    else if (this.#from === null) this.#early.push(bytes);
-    else this.#give(bytes, this.#received);
-  }
-
-  /** The reader gets what comes after this offset; what comes before is committed. */
-  resumeAt(committed: number): void {
-    if (this.#from !== null) return;
-    this.#from = Math.max(committed, this.#acknowledged);
-    const early = this.#early;
-    this.#early = [];
-    let end = this.#acknowledged;
-    for (const piece of early) {
-      end += piece.length;
-      this.#give(piece, end);
-    }
-    if (this.isComplete) this.push(null);
-  }
-
-  acknowledge(bytes: number): void {
-    this.#acknowledged += bytes;
-    if (!this.isComplete && !this.destroyed) this.#sendAcknowledgement(this.#acknowledged);
-  }
-
-  finish(offset: number): void {
-    if (this.isComplete || offset !== this.#received) throw new Error(`the agent ended output at ${offset}`);
-    this.lose();
-  }
-
-  lose(): void {
-    if (this.isComplete) return;
-    this.isComplete = true;
-    if (!this.destroyed && this.#from !== null) this.push(null);
-  }
-
-  override _read(): void {
-    this.#release();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#early = [];
-    if (!this.isComplete) this.#acknowledgeAll();
-    done(error);
-  }
-
-  /** Gives the reader the bytes before the offset `end`, without those that an earlier worker has committed. */
-  #give(all: Buffer, end: number): void {
-    const from = this.#from ?? 0;
-    const begin = end - all.length;
-    const bytes = from > begin ? all.subarray(Math.min(from - begin, all.length)) : all;
-    const committed = all.length - bytes.length;
-    if (committed > 0) this.acknowledge(committed);
-    if (bytes.length === 0) return;
-    const hasRoom = this.push(bytes);
-    // Bytes are held back from the acknowledgement while the reader is slow: then the agent reads no more, either.
-    if (this.#acknowledges) return;
-    if (hasRoom) this.#acknowledgeAll();
-    else this.#isHeld = true;
-  }
-
-  #release(): void {
-    if (!this.#isHeld) return;
-    this.#isHeld = false;
-    if (!this.isComplete) this.#acknowledgeAll();
-  }
-
-  #acknowledgeAll(): void {
-    if (this.#acknowledged === this.#received) return;
-    this.#acknowledged = this.#received;
-    this.#sendAcknowledgement(this.#acknowledged);
-  }
-}
-
-/** The input of a command. It has at most `inputBytesMax` bytes under way that the command has not read. */
-class AgentInput extends Writable {
-  readonly #line: CommandLine;
-  #sent = 0;
-  #consumed = 0;
-  #isEnded = false;
-  #waiting: { bytes: Uint8Array; done: (error?: Error | null) => void } | null = null;
-
-  constructor(line: CommandLine, known: KnownCommand | null) {
-    super();
-    this.#line = line;
-    this.#sent = known?.received ?? 0;
-    this.#consumed = known?.consumed ?? 0;
-    this.#isEnded = known?.isInputEnded ?? false;
-  }
-
-  override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#waiting = { bytes, done };
-    this.#sendWaiting();
-  }
-
-  override _final(done: (error?: Error | null) => void): void {
-    this.#sendEnd();
-    done();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#sendEnd();
-    done(error);
-  }
-
-  /** @param isClosed the command reads no more */
-  setConsumed(consumed: number, isClosed: boolean): void {
-    if (consumed < this.#consumed || consumed > this.#sent)
-      throw new Error(`the agent took ${consumed} bytes of input`);
-    this.#consumed = consumed;
-    if (isClosed && !this.#isEnded) {
-      this.#isEnded = true;
-      this.destroy(Object.assign(new Error('the command reads no more input'), { code: 'EPIPE' }));
-    }
-    this.#sendWaiting();
-  }
-
-  /** The command has ended, or the agent. */
-  lose(): void {
-    this.#isEnded = true;
-    this.destroy();
-  }
-
-  #sendWaiting(): void {
-    const waiting = this.#waiting;
-    if (waiting === null || this.#isEnded) return;
-    const room = inputBytesMax - (this.#sent - this.#consumed);
-    const part = waiting.bytes.subarray(0, room);
-    if (part.length > 0) {
-      this.#line.input(part);
-      this.#sent += part.length;
-    }
-    waiting.bytes = waiting.bytes.subarray(part.length);
-    if (waiting.bytes.length > 0) return; // setConsumed goes on.
-    this.#waiting = null;
-    waiting.done();
-  }
-
-  #sendEnd(): void {
-    if (this.#isEnded) return;
-    this.#isEnded = true;
-    this.#line.endInput();
   }
 }

@@ -125,7 +125,7 @@ class OwnedExec implements RunningExec {
       error_message: null,
       created_at: timestamp(),
       finished_at: null,
-      detachable: order.detachable === true,
+      ...(order.detachable === true ? { detachable: true } : {}),
     };
     this.exited = new Promise<void>((resolve) => {
       this.#announceExited = resolve;

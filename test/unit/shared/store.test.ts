@@ -198,7 +198,8 @@ describe('the rows of the database', () => {
 
   it('are shown to clients with the public fields only', () => {
     expect(Object.keys(publicBox(boxRow()))).toEqual(Object.keys(Box.properties));
-    expect(Object.keys(publicExec(execRow()))).toEqual(Object.keys(Exec.properties));
+    expect(publicExec(execRow())).not.toHaveProperty('detachable');
+    expect(Object.keys(publicExec({ ...execRow(), detachable: true }))).toEqual(Object.keys(Exec.properties));
     expect(publicExec(execRow())).not.toHaveProperty('generation');
   });
 });

@@ -61,6 +61,8 @@ class Agent implements VmAgent {
   #hasFailed = false;
   /** Waits for the agent that has been started, or that an earlier worker has left. */
   #expecting: (() => void) | null = null;
+  /** Gets the next connection of the present agent, which has lost the one before. */
+  #redial: ((socket: Socket) => void) | null = null;
 
   constructor(options: VmAgentOptions) {
     this.#options = options;
@@ -92,6 +94,7 @@ class Agent implements VmAgent {
   }
 
   async ready(): Promise<AgentLine | null> {
+    await this.#present?.connected();
     if (this.#present !== null || this.#isClosed) return this.#present;
     this.#starting ??= this.#start().finally(() => {
       this.#starting = null;
@@ -149,12 +152,26 @@ class Agent implements VmAgent {
   }
 
   async #greet(socket: Socket): Promise<void> {
-    // The agent has one connection. If it dials again, it has lost the one before.
-    this.#present?.close('the agent in the box dialed again');
     socket.unref();
+    // The agent has one connection. If it dials again, it has lost the one before, and its commands go on.
+    if (this.#redial === null) this.#present?.lose();
+    const redial = this.#redial as ((socket: Socket) => void) | null; // `lose` may have set it.
+    this.#redial = null;
+    if (redial !== null) {
+      redial(socket);
+      return;
+    }
     const { generation, log } = this.#options;
-    const line = createAgentLine(socket, generation);
+    const line = createAgentLine(
+      socket,
+      generation,
+      () =>
+        new Promise((resolve) => {
+          this.#redial = resolve;
+        }),
+    );
     void line.closed.then((reason) => {
+      this.#redial = null;
       if (this.#present !== line) return;
       this.#present = null;
       if (!this.#isClosed)

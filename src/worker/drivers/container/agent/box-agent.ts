@@ -118,7 +118,7 @@ class Agent implements BoxAgent {
     if (record === null || this.#isDisabled || !(await isAlive(record.launcher))) return;
     let line: AgentLine | null = null;
     try {
-      line = createAgentLine(await connectTo(paths.run), generation);
+      line = createAgentLine(await connectTo(paths.run), generation, () => connectTo(paths.run));
       await withDeadline(Promise.race([line.ready, failure(line)]), limits.agentAdoptTimeoutMs, 'the agent of the box');
     } catch (error) {
       line?.close('it does not answer');
@@ -130,6 +130,7 @@ class Agent implements BoxAgent {
   }
 
   async ready(): Promise<AgentLine | null> {
+    await this.#ready?.connected();
     if (this.#ready !== null || this.#isDisabled) return this.#ready;
     this.#starting ??= this.#start().finally(() => {
       this.#starting = null;
@@ -234,7 +235,8 @@ class Agent implements BoxAgent {
       launcher.once('error', ended);
     });
     launcher.unref();
-    return createAgentLine(await this.#connect(launcher.stdout as Readable), this.#options.generation);
+    const socket = await this.#connect(launcher.stdout as Readable);
+    return createAgentLine(socket, this.#options.generation, () => connectTo(paths.run));
   }
 
   /** Connects when the launcher has said that the socket is there. */
