@@ -135,7 +135,7 @@ export function openReader(path: string): Reader {
         const row = running.get(id, boxId);
         if (row === undefined) return [];
         const kept = committed.get(id) as Omit<CommittedExec, 'exec'>;
-        const { trimmed_bytes: trimmed, ...found } = exec(row) as ExecRow;
+        const { trimmed_bytes: trimmed, ...found } = exec(row);
         // All output of a detachable terminal is stdout.
         return [{ exec: publicExec(found), ...kept, stdoutBytes: kept.stdoutBytes + (trimmed ?? 0) }];
       }),

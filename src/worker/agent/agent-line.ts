@@ -6,7 +6,8 @@ import { errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { createRestartWindow } from '../../shared/process/restart-window.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
-import { CommandOfAgent, type AgentCommand, type CommandLine } from './agent-command.ts';
+import { CommandOfAgent, type AgentCommand } from './agent-command.ts';
+import type { CommandLine } from './agent-streams.ts';
 import {
   agentCommandsMax,
   agentVersion,
