@@ -156,7 +156,8 @@ static size_t makeFrame(char *frame) {
     if (below(4) == 0) length = 12 + below(bytes + 40);
   }
   *(uint32_t *)(void *)frame = below(40) == 0 ? next() >> below(32) : (uint32_t)length - 4;
-  if (*(uint32_t *)(void *)(frame + 4) == kindLeave) *(uint32_t *)(void *)(frame + 4) = kindPing; // It would end the fuzzing.
+  // After kindLeave the agent would take no commands.
+  if (*(uint32_t *)(void *)(frame + 4) == kindLeave) *(uint32_t *)(void *)(frame + 4) = kindPing;
   return length;
 }
 
