@@ -193,7 +193,12 @@ class AssignedBox implements HeldBox {
   async figures(): Promise<BoxFigures> {
     const { queue, driver } = this.#parts;
     const engine = this.#running ? await driver.metrics().catch(() => null) : null;
-    return { unacknowledgedBytes: queue.figures.bytes, outputPauses: queue.figures.pauses, engine, ...agentUseOf(driver) };
+    return {
+      unacknowledgedBytes: queue.figures.bytes,
+      outputPauses: queue.figures.pauses,
+      engine,
+      ...agentUseOf(driver),
+    };
   }
 
   async stats(): Promise<BoxStats & { readonly agent?: AgentUse }> {
