@@ -174,7 +174,6 @@ int isLineFlushed(void);
 // command.c
 void initCommands(void);
 struct command *findCommand(uint32_t id);
-struct command *commandAt(unsigned slot);
 unsigned commandCount(void);
 unsigned runningCount(void);
 void runCommand(uint32_t id, char *at, char *end);

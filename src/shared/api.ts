@@ -254,8 +254,8 @@ export const agentWays = ['socket', 'vsock', 'none'] as const;
 export const agentReasons = ['off', 'host', 'earlier_version', 'not_started'] as const;
 /**
  * How commands of a running box start: by the agent in it, over a socket (container) or over vsock (micro-VM), or
- * without it (`none`). Then `reason` says why: it is switched off (`off`), it is not used on this kind of host (`host`),
- * the box was started by a version without it (`earlier_version`), or it did not start or ended too often (`not_started`).
+ * without it (`none`). Then `reason` says why. `off`: it is switched off. `host`: it is not used on this kind of host.
+ * `earlier_version`: a version without it started the box. `not_started`: it did not start, or ended too often.
  */
 export const AgentUse = Type.Object({ way: Type.Enum([...agentWays]), reason: nullable(Type.Enum([...agentReasons])) });
 export type AgentUse = Static<typeof AgentUse>;

@@ -1,6 +1,6 @@
 // Sends random frames to the real agent, compiled with sanitizers: right ones, right ones in a wrong order, and
-// garbage. The agent may close the connection, but it must live on. BOXRUN_FUZZ_FRAMES sets the number of frames, and
-// BOXRUN_FUZZ_SEED another order.
+// garbage. The agent may close the connection, but it must live on. BOXRUN_FUZZ_FRAMES sets the number of frames,
+// BOXRUN_FUZZ_INPUTS that for each parser alone, and BOXRUN_FUZZ_SEED another order.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,9 +19,12 @@ import {
   encodeRun,
   encodeSignal,
 } from '../../src/worker/agent/frames.ts';
+import { fuzzAgent, fuzzNews } from '../support/agent/fuzz-frames.ts';
 import { createRandom, type Random } from '../support/runs/random.ts';
 
 const framesWanted = Number(process.env['BOXRUN_FUZZ_FRAMES'] ?? 10_000);
+/** For each of the two parsers alone. `npm run test:agent-fuzz` takes ten million. */
+const inputsWanted = Number(process.env['BOXRUN_FUZZ_INPUTS'] ?? 20_000);
 const seed = Number(process.env['BOXRUN_FUZZ_SEED'] ?? 1);
 
 const programs = [['true'], ['cat'], ['sh', '-c', 'echo a; echo b >&2'], ['yes'], ['nosuch']];
@@ -135,5 +138,26 @@ it(
     await ended;
     rmSync(directory, { recursive: true });
     console.log(`${frames} frames with seed ${seed}`);
+  },
+);
+
+it(
+  'the parser of the agent survives changed frames, and no sanitizer finds a fault',
+  { timeout: 120_000 + inputsWanted },
+  () => {
+    const said = fuzzAgent(inputsWanted, seed);
+    console.log(said);
+    expect(said).toContain(`${inputsWanted} frames`);
+  },
+);
+
+it(
+  'the parser of the worker refuses changed frames, however they are cut into pieces',
+  { timeout: 120_000 + inputsWanted },
+  async () => {
+    const { streams, refused } = await fuzzNews(inputsWanted, seed);
+    console.log(`${inputsWanted} frames in ${streams} streams, ${refused} of them refused`);
+    expect(refused).toBeGreaterThan(0);
+    expect(refused).toBeLessThan(streams);
   },
 );

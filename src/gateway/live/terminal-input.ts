@@ -56,12 +56,12 @@ export function connectInput(
     let endedAt = performance.now();
     for (;;) {
       const openedAt = performance.now();
-      const error: unknown = await serve().catch((reason: unknown) => reason);
+      const error = await serve().then(() => null, toBoxRunError);
       if (signal.aborted) return;
-      if (error !== undefined && !passing.has(toBoxRunError(error).code)) throw error;
+      if (error !== null && !passing.has(error.code)) throw error;
       // A worker that had the terminal for a while has died. One that does not have it yet refuses at once.
       if (performance.now() - openedAt > againMs) endedAt = performance.now();
-      if (performance.now() - endedAt > patienceMs) throw error;
+      if (error !== null && performance.now() - endedAt > patienceMs) throw error;
       await sleep(againMs, signal);
     }
   }

@@ -96,6 +96,8 @@ function convertExecs(db: Database): void {
         finished_at: old['finished_at'] ?? now,
         generation: 0,
         internal: null,
+        detachable: false,
+        trimmed_bytes: null,
       }),
     );
   }

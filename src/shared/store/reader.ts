@@ -98,10 +98,6 @@ export function openReader(path: string): Reader {
        coalesce(sum(CASE stream WHEN 'stderr' THEN length(data) END), 0) AS stderrBytes
      FROM events WHERE exec_id = ?`,
   );
-  const page = db.prepare(
-    'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
-  );
-  const newestFirst = db.prepare('SELECT seq, length(data) AS bytes FROM events WHERE exec_id = ? ORDER BY seq DESC');
   const box = (row: unknown) => fromSql<BoxRow>(row as SqlRow);
   const exec = (row: unknown) => fromSql<ExecRow>(row as SqlRow);
   return {
@@ -135,11 +131,24 @@ export function openReader(path: string): Reader {
         const row = running.get(id, boxId);
         if (row === undefined) return [];
         const kept = committed.get(id) as Omit<CommittedExec, 'exec'>;
-        const { trimmed_bytes: trimmed, ...found } = exec(row) as ExecRow;
+        const { trimmed_bytes: trimmed, ...found } = exec(row);
         // All output of a detachable terminal is stdout.
         return [{ exec: publicExec(found), ...kept, stdoutBytes: kept.stdoutBytes + (trimmed ?? 0) }];
       }),
     newestFinishedExecIds: (boxId, countMax) => newestFinished.all(boxId, countMax) as string[],
+    ...prepareEvents(db),
+    close() {
+      db.close();
+    },
+  };
+}
+
+function prepareEvents(db: Database.Database): Pick<Reader, 'events' | 'scrollbackAfter'> {
+  const page = db.prepare(
+    'SELECT seq, type, stream, data FROM events WHERE exec_id = ? AND seq > ? ORDER BY seq LIMIT ?',
+  );
+  const newestFirst = db.prepare('SELECT seq, length(data) AS bytes FROM events WHERE exec_id = ? ORDER BY seq DESC');
+  return {
     events(execId, afterSeq, bytesMax = limits.replayPageBytes) {
       const events: EventRow[] = [];
       let bytes = 0;
@@ -159,9 +168,6 @@ export function openReader(path: string): Reader {
         if (bytes > bytesMax) return event.seq;
       }
       return -1;
-    },
-    close() {
-      db.close();
     },
   };
 }

@@ -3,7 +3,7 @@
 // both, when it has committed them, or this file does when the reader takes the bytes.
 import type { Readable, Writable } from 'node:stream';
 import type { ExecExit } from '../drivers/driver-contract.ts';
-import { AgentInput, AgentOutput } from './agent-streams.ts';
+import { AgentInput, AgentOutput, type CommandLine } from './agent-streams.ts';
 import type { KnownCommand, News, OutputNumber, ProcessUsage, StartStage } from './frames.ts';
 
 /** The agent reports that the command has not begun. `stage` and `errno` say why. */
@@ -55,17 +55,6 @@ export interface CommandOptions {
   readonly acknowledges: boolean;
   /** For a command of an earlier worker. Its output waits for `resume`. */
   readonly known: KnownCommand | null;
-}
-
-/** What a command tells the agent. Nothing is sent after `forget`. */
-export interface CommandLine {
-  signal(signal: number): void;
-  resize(rows: number, cols: number): void;
-  input(bytes: Uint8Array): void;
-  endInput(): void;
-  acknowledge(output: OutputNumber, offset: number): void;
-  /** The worker has everything of the command. */
-  forget(): void;
 }
 
 export class CommandOfAgent implements AgentCommand {

@@ -1,12 +1,13 @@
 // The connection of a worker to the agent of its box: it sends orders and gives each command its news. The agent lives
-// in the box, so news that cannot be true close the line. When the connection breaks, the line goes on with a new one and
-// loses no command. When there is no new one, all commands that have not ended are lost.
+// in the box, so news that cannot be true close the line. When the connection breaks, the line goes on with a new one
+// and loses no command. When there is no new one, all commands that have not ended are lost.
 import type { Duplex } from 'node:stream';
 import { errorText } from '../../shared/errors.ts';
 import { limits } from '../../shared/limits.ts';
 import { createRestartWindow } from '../../shared/process/restart-window.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
-import { CommandOfAgent, type AgentCommand, type CommandLine } from './agent-command.ts';
+import { CommandOfAgent, type AgentCommand } from './agent-command.ts';
+import type { CommandLine } from './agent-streams.ts';
 import {
   agentCommandsMax,
   agentVersion,

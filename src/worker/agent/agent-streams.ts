@@ -1,8 +1,18 @@
 // The output and the input of one command of the agent, as streams. They count bytes by their offsets. After a new
 // connection the agent sends again what is not acknowledged: the reader gets every byte once.
 import { Readable, Writable } from 'node:stream';
-import type { CommandLine } from './agent-command.ts';
-import { inputBytesMax, type KnownCommand } from './frames.ts';
+import { inputBytesMax, type KnownCommand, type OutputNumber } from './frames.ts';
+
+/** What a command tells the agent. Nothing is sent after `forget`. */
+export interface CommandLine {
+  signal(signal: number): void;
+  resize(rows: number, cols: number): void;
+  input(bytes: Uint8Array): void;
+  endInput(): void;
+  acknowledge(output: OutputNumber, offset: number): void;
+  /** The worker has everything of the command. */
+  forget(): void;
+}
 
 interface OutputOptions {
   readonly acknowledges: boolean;

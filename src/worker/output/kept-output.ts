@@ -2,10 +2,10 @@
 // chunk is removed as a whole. So the terminal can go on for ever, and each removal is small.
 
 /** A chunk is full with so many bytes or events. */
-export const chunkBytes = 256 * 1024;
-export const chunkEvents = 4_096;
+const chunkBytes = 256 * 1024;
+const chunkEvents = 4_096;
 /** The database keeps so many full chunks, and the one that grows. Then the oldest chunk is removed. */
-export const chunksMax = 16;
+const chunksMax = 16;
 
 export interface KeptOutput {
   /** Counts one output event. The numbers (`seq`) must rise. */

@@ -24,7 +24,7 @@ it.each([
   ['exec -t 5 w', ['web']],
   ['exec o', []],
   ['exec web ', ['--']],
-  ['exec web --det', ['--detach-keys', '--detach']],
+  ['exec web --det', ['--detach-keys', '--detach', '--detachable']],
   ['exec web -- ', []],
   ['logs web ', ['exec_of_web']],
   ['create ', ['base', 'alpine']],

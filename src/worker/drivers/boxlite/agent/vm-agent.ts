@@ -155,7 +155,7 @@ class Agent implements VmAgent {
     socket.unref();
     // The agent has one connection. If it dials again, it has lost the one before, and its commands go on.
     if (this.#redial === null) this.#present?.lose();
-    const redial = this.#redial as ((socket: Socket) => void) | null; // `lose` may have set it.
+    const redial = this.#redial; // `lose` may have set it.
     this.#redial = null;
     if (redial !== null) {
       redial(socket);
