@@ -123,7 +123,7 @@ struct command {
   // What the leader used, with its children that it has waited for. The peak is that of the largest process, in KiB.
   uint64_t cpuMicroseconds;
   uint32_t peakKib;
-  uint32_t memoryKills; // how often the kernel of the micro-VM killed a process meanwhile, for lack of memory
+  uint32_t memoryKills; // processes that the kernel killed meanwhile for lack of memory; UINT32_MAX: not known
   uint8_t isReaped, isStarted, isFailed, isExited;
   uint8_t isKnownSaid, isStartedSaid, isFailedSaid, isExitedSaid, isQueued;
   int terminal; // the outer side of its terminal, for changes of the size; -1: it has none

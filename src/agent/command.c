@@ -216,19 +216,22 @@ static struct command *takeSlot(uint32_t id) {
   return command;
 }
 
-/** In a micro-VM, the count of the kernel is that of the box. In a container it is that of the host, so it is not read. */
+enum { killsUnknown = UINT32_MAX };
+
+/**
+ * How many processes of the box the kernel has killed for lack of memory, as the control group above those of all
+ * commands counts it. In a container the worker counts.
+ */
 static uint32_t countMemoryKills(void) {
   static const char name[] = "\noom_kill ";
-  char text[1 << 14];
-  const int fd = isDialing ? open("/proc/vmstat", O_RDONLY | O_CLOEXEC) : -1;
-  if (fd < 0) return 0;
-  size_t bytes = 0;
-  // The kernel gives such a file in parts.
-  for (ssize_t got; (got = read(fd, text + bytes, sizeof text - 1 - bytes)) > 0;) bytes += (size_t)got;
+  char text[512];
+  const int fd = isDialing ? openat(groupsFd, "memory.events", O_RDONLY | O_CLOEXEC) : -1;
+  if (fd < 0) return killsUnknown;
+  const ssize_t bytes = read(fd, text, sizeof text - 1);
   close(fd);
-  text[bytes] = '\0';
+  text[bytes < 0 ? 0 : bytes] = '\0';
   const char *line = strstr(text, name);
-  return line == NULL ? 0 : (uint32_t)strtoul(line + sizeof name - 1, NULL, 10);
+  return line == NULL ? killsUnknown : (uint32_t)strtoul(line + sizeof name - 1, NULL, 10);
 }
 
 void runCommand(uint32_t id, char *at, char *end) {
@@ -300,7 +303,9 @@ static void finish(struct command *command) {
       drainStream(&command->outputs[which]);
       command->atExit[which] = writtenTo(&command->outputs[which]);
     }
-    command->memoryKills = countMemoryKills() - command->memoryKills;
+    const uint32_t kills = countMemoryKills();
+    const int isKnown = kills != killsUnknown && command->memoryKills != killsUnknown;
+    command->memoryKills = isKnown ? kills - command->memoryKills : killsUnknown;
     command->isExited = 1;
     running--;
     queueCommand(command);

@@ -334,7 +334,11 @@ function parseNews(bytes: Buffer): News {
       if (exitCode > 255) throw impossible(kind, body);
       const [cpuLow = 0, cpuHigh = 0, peakKib = 0, kills = 0] = used;
       const cpuSeconds = offsetOf(cpuLow, cpuHigh) / 1e6;
-      const usage = { cpuSeconds, peakMemoryBytes: peakKib * 1024, oomKills: hasKills ? kills : null };
+      const usage = {
+        cpuSeconds,
+        peakMemoryBytes: peakKib * 1024,
+        oomKills: hasKills && kills < 2 ** 32 - 1 ? kills : null,
+      };
       const atExit = [offsetOf(low, high), offsetOf(otherLow, otherHigh)] as const;
       return { kind: 'exited', id, exitCode, atExit, ...(hasUsage ? { usage } : {}) };
     }
