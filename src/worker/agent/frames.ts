@@ -12,6 +12,8 @@ const wordsMax = 16_384;
 const groupsMax = 1_024;
 const nameBytesMax = 64;
 const headerBytes = 12;
+/** Bytes of the length at the beginning of a frame. A wrong length is refused as soon as it is complete. */
+const lengthBytes = 4;
 /** Bytes of output in one frame. */
 const pieceBytesMax = 64 * 1024;
 /** Bytes of a frame from the agent, without the number of bytes at its beginning. */
@@ -242,7 +244,7 @@ export function createNewsReader(): (piece: Buffer) => News[] {
     if (length < wanted) return news;
     const bytes = pieces.length === 1 ? own : Buffer.concat(pieces, length);
     let at = 0;
-    while (bytes.length - at >= headerBytes) {
+    while (bytes.length - at >= lengthBytes) {
       const end = at + 4 + frameLength(bytes.subarray(at));
       if (end > bytes.length) break;
       news.push(parseNews(bytes.subarray(at + 4, end)));
@@ -266,9 +268,9 @@ export function createNewsReader(): (piece: Buffer) => News[] {
   };
 }
 
-/** The bytes of the first frame after its length. A part that is too short to tell counts as a short frame. */
+/** The bytes of the first frame after its length. Zero: the length is not complete yet. */
 function frameLength(bytes: Buffer): number {
-  if (bytes.length < 4) return headerBytes - 4;
+  if (bytes.length < lengthBytes) return 0;
   const length = bytes.readUInt32LE(0);
   if (length < headerBytes - 4 || length > newsBytesMax) throw new Error(`the agent sent a frame of ${length} bytes`);
   return length;
