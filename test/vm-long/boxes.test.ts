@@ -1,7 +1,7 @@
 // Tests two boxes on real micro-VMs at once, and a box over stop and start, through the API. Tests the probe alone.
 // These tests boot several VMs, which takes long in the emulated host.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { probeBoxliteHost } from '../../src/worker/drivers/boxlite/vm/vm-probe.ts';
@@ -31,11 +31,24 @@ describe('boxes on micro-VMs', () => {
   });
 
   it('runs beside another one, and both answer at once', async () => {
-    await server.client.create({ ...box, name: 'second' });
+    const shared = join(server.stateDir, 'shared');
+    mkdirSync(shared);
+    writeFileSync(join(shared, 'file'), 'read only', { mode: 0o600 });
+    const volumes = [{ host_path: shared, guest_path: '/data', readonly: true }];
+    await server.client.create({ ...box, name: 'second', volumes });
     const outputs = await Promise.all(
       ['api', 'second'].map((name) => run(name, 'cat /proc/sys/kernel/random/boot_id')),
     );
     expect(new Set(outputs.map(({ stdout }) => stdout)).size).toBe(2);
+    const files = server.client.files('second');
+    expect(await files.readText('/data/file')).toBe('read only');
+    expect(await (await server.client.download('second', '/proc/version')).text()).toContain('Linux');
+    await files.downloadDir('/data', join(server.stateDir, 'copy'));
+    expect(readFileSync(join(server.stateDir, 'copy/file'), 'utf8')).toBe('read only');
+    expect(statSync(join(server.stateDir, 'copy/file')).mode & 0o777).toBe(0o600);
+    await expect(files.write('/data/file', 'x')).rejects.toMatchObject({
+      message: expect.stringContaining('Read-only') as string,
+    });
     await server.client.removeBox('second', { force: true });
   });
 });

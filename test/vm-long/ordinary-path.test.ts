@@ -1,5 +1,8 @@
 // What a micro-VM promises without its agent (BOXRUN_AGENT=off): files and terminals as with it, commands that end with
 // their worker. Images that cannot run the agent, and boxes of an earlier version, take this path.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect, counted, startCrashServer, type CrashServer } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
@@ -18,6 +21,24 @@ afterAll(async () => {
 }, 120_000);
 
 describeFilesAndTerminals(() => ({ server, box: 'vm' }));
+
+describe('files of a box without an agent', () => {
+  it('are refused to the operations that need it, and directories are copied all the same', async () => {
+    const files = server.client.files(id);
+    await expect(files.list('/')).rejects.toMatchObject({
+      code: 'RUNTIME_ERROR',
+      hint: expect.stringContaining('BOXRUN_AGENT') as string,
+    });
+    const local = mkdtempSync(join(tmpdir(), 'boxrun-vm-tree-'));
+    mkdirSync(join(local, 'sub'));
+    writeFileSync(join(local, 'sub/file'), 'x'.repeat(700_000), { mode: 0o640 });
+    await files.uploadDir(local, '/new/tree');
+    await files.downloadDir('/new/tree', join(local, 'back'));
+    expect(readFileSync(join(local, 'back/sub/file'), 'utf8')).toBe('x'.repeat(700_000));
+    expect(statSync(join(local, 'back/sub/file')).mode & 0o777).toBe(0o640);
+    rmSync(local, { recursive: true });
+  });
+});
 
 describe('a command on the ordinary path', () => {
   const run = async (script: string) =>

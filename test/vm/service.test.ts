@@ -17,7 +17,7 @@ import {
 } from '../support/servers/crash-server.ts';
 import { eventually } from '../support/runs/eventually.ts';
 import { processesOf } from '../support/host/processes.ts';
-import { describeFilesAndTerminals } from './support/files-and-terminals.ts';
+import { describeAgent, describeFilesAndTerminals } from './support/files-and-terminals.ts';
 
 const cli = join(import.meta.dirname, '../../dist/cli.cjs');
 const box = { image: 'base', cpu: 1, memory_mb: 256, disk_size_gb: 1 };
@@ -152,6 +152,7 @@ describe('a port of a box on a micro-VM', () => {
 });
 
 describeFilesAndTerminals(() => ({ server, box: 'api' }));
+describeAgent();
 
 describe('a box on a micro-VM, over time', () => {
   it('is adopted without a reboot after SIGKILL of its worker, and its command loses no byte', async () => {

@@ -41,35 +41,13 @@ export function describeFilesAndTerminals(place: () => { readonly server: CrashS
   describe('a terminal', describeTerminals);
 }
 
-function describeFiles(): void {
-  it('are unchanged after an upload into a new directory and a download: empty, every byte, 700 kB', async () => {
-    for (const content of [Buffer.alloc(0), everyByte, randomBytes(700_001)]) {
-      const path = `/data/of/${content.length}/file`;
-      await put(path, content);
-      expect((await shell(`sha256sum <${path}`)).slice(0, 64)).toBe(sha(content));
-      expect(sha(await get(path))).toBe(sha(content));
-    }
-    expect(await shell('ls -A /data/of/*')).not.toContain('boxrun-upload');
-  });
+/** What needs the agent of the box. Call it after describeFilesAndTerminals. */
+export function describeAgent(): void {
+  describe('files by the agent', describeFilesByAgent);
+  describe('a command by the agent', describeCommandsByAgent);
+}
 
-  it('can have names with blanks, quotes, newlines and letters of all kinds', async () => {
-    const name = `it's a "name"\n\\ grün 日本 🎉 $HOME`;
-    await put(`/names/${name}`, 'content');
-    expect((await get(`/names/${name}`)).toString()).toBe('content');
-    expect(await shell('ls -A /names | wc -l; cd /names; for n in *; do printf %s "$n" | md5sum; done')).toBe(
-      `1\n${createHash('md5').update(name).digest('hex')}  -\n`,
-    );
-  });
-
-  it("can be in the box's memory file systems, which the engine's own copy does not reach", async () => {
-    await shell('mkdir -p /mem; mount -t tmpfs none /mem 2>/dev/null; df -P /dev/shm /tmp');
-    for (const path of ['/tmp/deep/file', '/dev/shm/file', '/run/file']) {
-      await put(path, path);
-      expect(await shell(`cat ${path}`)).toBe(path);
-      expect((await get(path)).toString()).toBe(path);
-    }
-  });
-
+function describeFilesByAgent(): void {
   it('can be listed, read in part, renamed, changed and removed, also as another user', async () => {
     const files = server.client.files(box);
     await files.write('/fs/file', '0123456789', { mode: 0o640 });
@@ -106,6 +84,76 @@ function describeFiles(): void {
     expect(await shell('cd /again; stat -c "%a %h %Y" run sub .; readlink link; du -m holes | cut -f 1')).toMatch(
       /^750 2 \d+\n755 2 981173106\n755 \d 981173106\nsub\n[01]\n$/,
     );
+  });
+}
+
+function describeCommandsByAgent(): void {
+  it('says what it used, and is in the list of processes while it runs', async () => {
+    const exec = await server.client.startExec(box, {
+      cmd: ['sh', '-c', 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1000'],
+    });
+    await eventually(
+      'its processes are in the list',
+      async () => (await server.client.processes(box)).some(({ command }) => command === 'sleep 1000'),
+      slowMs,
+    );
+    await server.client.signalExec(box, exec.id, 'TERM');
+    const { usage } = await server.client.getExec(box, exec.id, { waitS: 20 });
+    expect(usage).toMatchObject({ oom_kills: 0, throttled_seconds: null });
+    expect(usage?.cpu_seconds).toBeGreaterThan(0.001);
+    expect(usage?.peak_memory_bytes).toBeGreaterThan(500_000);
+  });
+
+  it('runs as the user that the box has now, also after a change, and not as one that is deleted', async () => {
+    const ids = { cmd: ['sh', '-c', 'id -u; id -G; echo $HOME'], user: 'new' };
+    await shell('echo "new:x:2000:3000::/tmp:/bin/sh" >>/etc/passwd; echo "more:x:4000:new" >>/etc/group');
+    expect((await run(ids)).stdout).toBe('2000\n3000 4000\n/tmp\n');
+    await shell('sed -i "s/^new:.*/new:x:2001:3001::\\/var:\\/bin\\/sh/; s/^more:.*//" /etc/passwd /etc/group');
+    expect((await run(ids)).stdout).toBe('2001\n3001\n/var\n');
+    await shell('sed -i "/^new:/d" /etc/passwd');
+    await expect(run(ids)).rejects.toMatchObject({ message: expect.stringContaining('new') as string });
+  });
+
+  it('that the kernel kills for lack of memory says so, and the box goes on', async () => {
+    const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
+    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', hog] });
+    const ended = await server.client.getExec(box, exec.id, { waitS: 60 });
+    expect(ended).toMatchObject({
+      exit_code: 137,
+      error_message: expect.stringMatching(/^out of memory: the kernel killed it; the box has \d+ MiB$/) as string,
+      usage: { oom_kills: 1 },
+    });
+    expect(await shell('echo on')).toBe('on\n');
+  });
+}
+
+function describeFiles(): void {
+  it('are unchanged after an upload into a new directory and a download: empty, every byte, 700 kB', async () => {
+    for (const content of [Buffer.alloc(0), everyByte, randomBytes(700_001)]) {
+      const path = `/data/of/${content.length}/file`;
+      await put(path, content);
+      expect((await shell(`sha256sum <${path}`)).slice(0, 64)).toBe(sha(content));
+      expect(sha(await get(path))).toBe(sha(content));
+    }
+    expect(await shell('ls -A /data/of/*')).not.toContain('boxrun-upload');
+  });
+
+  it('can have names with blanks, quotes, newlines and letters of all kinds', async () => {
+    const name = `it's a "name"\n\\ grün 日本 🎉 $HOME`;
+    await put(`/names/${name}`, 'content');
+    expect((await get(`/names/${name}`)).toString()).toBe('content');
+    expect(await shell('ls -A /names | wc -l; cd /names; for n in *; do printf %s "$n" | md5sum; done')).toBe(
+      `1\n${createHash('md5').update(name).digest('hex')}  -\n`,
+    );
+  });
+
+  it("can be in the box's memory file systems, which the engine's own copy does not reach", async () => {
+    await shell('mkdir -p /mem; mount -t tmpfs none /mem 2>/dev/null; df -P /dev/shm /tmp');
+    for (const path of ['/tmp/deep/file', '/dev/shm/file', '/run/file']) {
+      await put(path, path);
+      expect(await shell(`cat ${path}`)).toBe(path);
+      expect((await get(path)).toString()).toBe(path);
+    }
   });
 
   it('are refused with a reason when the path cannot be used', async () => {
@@ -187,44 +235,6 @@ function describeCommands(): void {
     const closed = await run({ cmd: ['pwd'], user: '1234:55', workdir: '/root' });
     expect(closed).toMatchObject({ stdout: '', exit: { exitCode: 1 } });
     expect(closed.stderr).toContain('Permission denied');
-  });
-
-  it('says what it used, and is in the list of processes while it runs', async () => {
-    const exec = await server.client.startExec(box, {
-      cmd: ['sh', '-c', 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1000'],
-    });
-    await eventually(
-      'its processes are in the list',
-      async () => (await server.client.processes(box)).some(({ command }) => command === 'sleep 1000'),
-      slowMs,
-    );
-    await server.client.signalExec(box, exec.id, 'TERM');
-    const { usage } = await server.client.getExec(box, exec.id, { waitS: 20 });
-    expect(usage).toMatchObject({ oom_kills: 0, throttled_seconds: null });
-    expect(usage?.cpu_seconds).toBeGreaterThan(0.001);
-    expect(usage?.peak_memory_bytes).toBeGreaterThan(500_000);
-  });
-
-  it('runs as the user that the box has now, also after a change, and not as one that is deleted', async () => {
-    const ids = { cmd: ['sh', '-c', 'id -u; id -G; echo $HOME'], user: 'new' };
-    await shell('echo "new:x:2000:3000::/tmp:/bin/sh" >>/etc/passwd; echo "more:x:4000:new" >>/etc/group');
-    expect((await run(ids)).stdout).toBe('2000\n3000 4000\n/tmp\n');
-    await shell('sed -i "s/^new:.*/new:x:2001:3001::\\/var:\\/bin\\/sh/; s/^more:.*//" /etc/passwd /etc/group');
-    expect((await run(ids)).stdout).toBe('2001\n3001\n/var\n');
-    await shell('sed -i "/^new:/d" /etc/passwd');
-    await expect(run(ids)).rejects.toMatchObject({ message: expect.stringContaining('new') as string });
-  });
-
-  it('that the kernel kills for lack of memory says so, and the box goes on', async () => {
-    const hog = 'x=0123456789abcdef; while :; do x=$x$x; done';
-    const exec = await server.client.startExec(box, { cmd: ['sh', '-c', hog] });
-    const ended = await server.client.getExec(box, exec.id, { waitS: 60 });
-    expect(ended).toMatchObject({
-      exit_code: 137,
-      error_message: expect.stringMatching(/^out of memory: the kernel killed it; the box has \d+ MiB$/) as string,
-      usage: { oom_kills: 1 },
-    });
-    expect(await shell('echo on')).toBe('on\n');
   });
 
   it('gets the signal that a client sends', async () => {
