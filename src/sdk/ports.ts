@@ -69,7 +69,7 @@ export function createBoxPorts(transport: Transport, path: string): BoxPorts {
     async wait(port, { timeoutS = waitDefaultS, signal } = {}) {
       const request = { method: 'GET', path: `${path}/ports?port=${port}&wait=${timeoutS}`, signal } as const;
       const found = (await transport.json<BoxPort[]>(request)).find((each) => each.port === port);
-      if (found === undefined) throw new BoxRunError('TIMEOUT', `no process of the box listens at port ${port}`);
+      if (found === undefined) throw new BoxRunError('TIMEOUT', `nothing in the box listens at port ${port}`);
       return found;
     },
     connect,

@@ -71,11 +71,14 @@ it('a box of an earlier version gets its own range of ids at its next start, and
   // The writer also ends, because no box runs.
   await eventually('the database is free', async () => (await processesOf(server.stateDir)).length === 0, 20_000);
   const db = database(false);
-  // Each of these columns has come with one step of the schema.
-  const newer = ['id_block', 'ulimits', 'stop_grace_s', 'cpu_limit'];
-  db.exec(newer.map((name) => `ALTER TABLE boxes DROP COLUMN ${name};`).join(' '));
-  db.exec('ALTER TABLE execs DROP COLUMN internal');
-  db.pragma(`user_version = ${schemaVersion - newer.length - 1}`);
+  // Undoes the last steps of the schema.
+  const steps = [
+    ...['id_block', 'ulimits', 'stop_grace_s', 'cpu_limit'].map((name) => [`boxes DROP COLUMN ${name}`]),
+    ...[['execs DROP COLUMN internal'], ['execs DROP COLUMN usage']],
+    ['execs DROP COLUMN detachable', 'execs DROP COLUMN trimmed_bytes'],
+  ];
+  db.exec(steps.flatMap((step) => step.map((change) => `ALTER TABLE ${change};`)).join(' '));
+  db.pragma(`user_version = ${schemaVersion - steps.length}`);
   db.close();
   await server.start();
   expect(blockOf(box.id)).toBeNull();

@@ -17,6 +17,7 @@ const execFields = [
   'error_message',
   'created_at',
   'finished_at',
+  'usage',
 ];
 let server: TestServer;
 let box: Box;

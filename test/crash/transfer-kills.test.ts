@@ -32,7 +32,7 @@ async function killDuringUpload(role: Role): Promise<unknown> {
     for (let sent = 0; !broken; sent += pieceBytes) {
       yield randomBytes(pieceBytes);
       if (sent === 8 * pieceBytes) {
-        await eventually('the upload has begun', async () => (await shell('ls -A /data')) !== 'file\n');
+        await eventually('the upload has begun', async () => (await shell('ps')).includes('files 1 write'));
         await server.kill(role, role === 'worker' ? box : undefined);
       }
     }

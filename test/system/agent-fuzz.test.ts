@@ -88,7 +88,7 @@ it(
   async () => {
     const directory = mkdtempSync(join(tmpdir(), 'boxrun-fuzz-'));
     const program = join(directory, 'agent');
-    const sources = readdirSync('src/agent')
+    const sources = readdirSync('src/agent', { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.c'))
       .map((name) => join('src/agent', name));
     const sanitizers = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];

@@ -65,6 +65,7 @@ function processesOf(text: string, toolsDir: string): BoxProcess[] {
   const commands = byPid(words, /^(.*)$/s);
   const names = new Map(users.split('\n').map((line) => [line.split(':')[2] ?? '', line.split(':')[0] ?? '']));
   const upS = Number.parseFloat(uptime);
+  const isOurs = (pid: number) => commands.get(pid)?.startsWith(`${toolsDir}/`) === true;
   return [...byPid(stats, /^(.*)$/s)]
     .flatMap(([pid, stat]): BoxProcess[] => {
       const [, name = '', state = '', rest = ''] = /^\d+ \((.*)\) (\S) (.*)$/s.exec(stat) ?? [];
@@ -72,7 +73,9 @@ function processesOf(text: string, toolsDir: string): BoxProcess[] {
       const field = (number: number) => numbers[number - 4] ?? 0;
       // Only a process that has ended has no words. If its parent has taken its exit code, it is gone.
       const command = commands.get(pid)?.replace(/\0$/, '').replaceAll('\0', ' ') ?? (state === 'Z' ? `[${name}]` : '');
-      if (state === '' || command === '' || command.startsWith(`${toolsDir}/`)) return [];
+      if (state === '' || command === '' || isOurs(pid)) return [];
+      // The agent is about to take the exit code of a command, or of a process with which it started one.
+      if (state === 'Z' && isOurs(field(4))) return [];
       if (pid === scriptPid || field(4) === scriptPid) return [];
       const uid = uids.get(pid) ?? '0';
       return [
