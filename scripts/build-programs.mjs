@@ -16,7 +16,9 @@ export async function buildPrograms() {
   await mkdir('dist', { recursive: true });
   try {
     for (const { from, to } of programs) {
-      const sources = (await readdir(from, { recursive: true })).filter((name) => name.endsWith('.c')).map((name) => join(from, name));
+      const sources = (await readdir(from, { recursive: true }))
+        .filter((name) => name.endsWith('.c'))
+        .map((name) => join(from, name));
       await promisify(execFile)('cc', [...options, '-o', to, ...sources]);
     }
   } catch (error) {
