@@ -57,6 +57,10 @@ struct part {
 int openPart(struct part *part, int directory);
 /** Gives the file its name, in one step. Returns 0 on failure, with errno; then the part is still there. */
 int placePart(struct part *part, const char *name);
+/**
+ * Writes the content into a file that must stay the same file, and closes that one. `to` -1: it could not be opened.
+ */
+void copyPart(const struct part *part, int to, const char *path);
 /** Removes the file if it has no place. */
 void dropPart(struct part *part);
 /** Writes everything. Returns 0 on failure, with errno. */

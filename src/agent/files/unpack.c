@@ -390,20 +390,6 @@ static void takeSparse(int fd) {
   skip(left);
 }
 
-/** The part cannot take the place, because something is mounted there. The file there gets the content. */
-static void copyIntoPlace(int directory, const char *name) {
-  static char block[blockBytes];
-  const int to = openat(directory, name, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
-  if (to < 0) failPath(entry.path);
-  for (off_t at = 0;;) {
-    const ssize_t got = pread(part.fd, block, sizeof block, at);
-    if (got < 0 || (got > 0 && !writeAll(to, block, (size_t)got))) failPath(entry.path);
-    if (got == 0) break;
-    at += got;
-  }
-  if (close(to) != 0) failPath(entry.path);
-}
-
 static void unpackFile(int directory, const char *name) {
   if (!openPart(&part, directory)) failPath(entry.path);
   if (entry.isSparse) takeSparse(part.fd);
@@ -412,7 +398,9 @@ static void unpackFile(int directory, const char *name) {
   setAttributes(part.fd, &entry);
   if (!placePart(&part, name)) {
     if (errno != EBUSY) failPath(entry.path);
-    copyIntoPlace(directory, name);
+    // Something is mounted there. The file there gets the content.
+    const int flags = O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY;
+    copyPart(&part, openat(directory, name, flags), entry.path);
   }
   dropPart(&part);
 }

@@ -78,16 +78,13 @@ static char *followLinks(char *path) {
   failWith(ELOOP, path, "its links lead in a circle");
 }
 
-/** Replaces the content of a file that must stay the same file. */
-static void copyInto(const char *path, int from) {
+void copyPart(const struct part *its, int to, const char *path) {
   static char block[blockBytes];
-  const int to = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY);
   if (to < 0) failPath(path);
   for (off_t at = 0;;) {
-    const ssize_t got = pread(from, block, sizeof block, at);
-    if (got < 0) failPath(path);
+    const ssize_t got = pread(its->fd, block, sizeof block, at);
+    if (got < 0 || (got > 0 && !writeAll(to, block, (size_t)got))) failPath(path);
     if (got == 0) break;
-    if (!writeAll(to, block, got)) failPath(path);
     at += got;
   }
   if (close(to) != 0) failPath(path);
@@ -156,6 +153,6 @@ void writeFile(char **args) {
   takeAttributes(path, before, args[2], args[3]);
   if (canReplace(before) && placePart(&part, name)) return;
   if (canReplace(before) && errno != EBUSY) failPath(path);
-  copyInto(path, part.fd);
+  copyPart(&part, open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOCTTY), path);
   dropPart(&part);
 }

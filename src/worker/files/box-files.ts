@@ -11,7 +11,7 @@ import { argumentsOf, receiveInProgram, serveFileOperation } from './file-operat
 import { lacksFileProgram, startFileProgram } from './file-program.ts';
 import { createRecordReader, fileOf } from './file-records.ts';
 import { packByScript, receiveByScript, sendByScript, unpackByScript } from './scripted-files.ts';
-import { filePath, sendContent, type BoxFilesDeps, type UploadedAs } from './transfer.ts';
+import { closeWhenClientLeaves, filePath, sendContent, type BoxFilesDeps, type UploadedAs } from './transfer.ts';
 
 const asRoot = { user: null } as const;
 
@@ -63,10 +63,7 @@ export async function sendDownload(files: BoxFilesDeps, path: string, stream: By
       const operation: FileOperation = { do: 'read', path: file, offset: 0, bytes: null };
       const args = argumentsOf(operation, '/', handOver === null ? 1 : directBytesMin);
       const program = await startFileProgram(files.driver, args, { ...asRoot, hasInput: false });
-      const left = new AbortController();
-      void stream.next().catch(() => {
-        if (!left.signal.aborted) void program.close();
-      });
+      const watching = closeWhenClientLeaves(stream, program);
       try {
         const records = createRecordReader(program.answer);
         const record = await withDeadline(records.next(), limits.fileAnswerMs, 'an answer of the box');
@@ -93,7 +90,7 @@ export async function sendDownload(files: BoxFilesDeps, path: string, stream: By
         });
         throw asTransferError(error, path);
       } finally {
-        left.abort();
+        watching.abort();
         await program.close();
       }
     },

@@ -5,6 +5,7 @@ import type { ByteStream } from '../../shared/ipc/stream.ts';
 import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import type { HandOver } from '../streams.ts';
+import { closeWhenClientLeaves } from './transfer.ts';
 import { startFileProgram, type FileDriver, type FileProgram, type FileWarnings } from './file-program.ts';
 
 export interface DirectPlace {
@@ -45,16 +46,12 @@ async function runDirect(
   await stream.control({ type: 'direct', ...grant });
   const direct = { is, socket: await socket };
   const program = await startFileProgram(driver, args, { user, hasInput: false, direct });
-  // The client sends nothing over this stream: when it ends, the client has left.
-  let hasEnded = false;
-  void stream.next().catch(() => {
-    if (!hasEnded) void program.close();
-  });
+  const watching = closeWhenClientLeaves(stream, program);
   try {
     await begin(program);
     return await program.end('whenever');
   } finally {
-    hasEnded = true;
+    watching.abort();
     await program.close();
   }
 }

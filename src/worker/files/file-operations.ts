@@ -8,6 +8,7 @@ import { limits } from '../../shared/limits.ts';
 import { withDeadline } from '../../shared/waiting/clock.ts';
 import { changeOf, createRecordReader, fileOf, type RecordReader } from './file-records.ts';
 import { directBytesMin, receiveDirect, sendDirect, type DirectPlace } from './direct-transfer.ts';
+import { closeWhenClientLeaves } from './transfer.ts';
 import {
   pathArgument,
   startFileProgram,
@@ -48,7 +49,8 @@ export async function serveFileOperation(place: FilePlace, operation: FileOperat
     user: place.user,
     hasInput,
   });
-  const watching = operation.do === 'write' || operation.do === 'unpack' ? null : closeWithClient(stream, program);
+  const watching =
+    operation.do === 'write' || operation.do === 'unpack' ? null : closeWhenClientLeaves(stream, program);
   try {
     const isCut = await passOn(operation, args, program, stream, direct);
     await stream.control({ type: 'done', ...(isCut ? { isCut } : {}), ...warningsOf(await program.end()) });
@@ -206,18 +208,6 @@ async function sendRecords(
     text += `${isFirst ? '' : between}${textOf(record)}`;
     isFirst = false;
   }
-}
-
-/**
- * Ends the program as soon as the client closes the stream.
- * @returns aborting it ends the watch
- */
-function closeWithClient(stream: ByteStream, program: FileProgram): AbortController {
-  const watching = new AbortController();
-  void stream.next().catch(() => {
-    if (!watching.signal.aborted) void program.close();
-  });
-  return watching;
 }
 
 function within<T>(work: Promise<T>): Promise<T> {

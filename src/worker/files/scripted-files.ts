@@ -12,7 +12,14 @@ import { limits } from '../../shared/limits.ts';
 import type { ExecHandle } from '../drivers/driver-contract.ts';
 import { createByteReader, type ByteReader } from './byte-reader.ts';
 import { downloadScript, packScript, refusedExit, scriptRequest, unpackScript, uploadScript } from './scripts.ts';
-import { filePath, sendContent, type BoxFilesDeps, type SentFile, type UploadedAs } from './transfer.ts';
+import {
+  closeWhenClientLeaves,
+  filePath,
+  sendContent,
+  type BoxFilesDeps,
+  type SentFile,
+  type UploadedAs,
+} from './transfer.ts';
 
 /**
  * Writes the bytes of the stream into a file of the box. Links are followed.
@@ -124,18 +131,6 @@ async function* blocksOf(command: Script): AsyncGenerator<Uint8Array> {
     if (line === '') return;
     yield Buffer.from(line, 'base64');
   }
-}
-
-/**
- * Ends the script as soon as the client closes the stream, even while the box sends no bytes.
- * @returns aborting it ends the watch
- */
-function closeWhenClientLeaves(stream: ByteStream, command: Script): AbortController {
-  const watching = new AbortController();
-  void stream.next().catch(() => {
-    if (!watching.signal.aborted) void command.close();
-  });
-  return watching;
 }
 
 interface Script {

@@ -63,3 +63,16 @@ export function filePath(path: string, workdir: string): string {
   if (path.endsWith('/') || path === '.' || path.endsWith('/.')) throw refuse('the path names a directory, not a file');
   return posix.join('/', path.startsWith('/') ? '' : workdir, path);
 }
+
+/**
+ * Closes the work in the box as soon as the client closes the stream, even while the box sends no bytes. For
+ * operations in which the client sends nothing over the stream.
+ * @returns aborting it ends the watch
+ */
+export function closeWhenClientLeaves(stream: ByteStream, work: { close(): Promise<void> }): AbortController {
+  const watching = new AbortController();
+  void stream.next().catch(() => {
+    if (!watching.signal.aborted) void work.close();
+  });
+  return watching;
+}
