@@ -4,14 +4,14 @@ import { posix } from 'node:path';
 import { BoxRunError } from '../../shared/errors.ts';
 import type { ByteStream } from '../../shared/ipc/stream.ts';
 import type { Driver } from '../drivers/driver-contract.ts';
-import type { FilePlace } from './file-operations.ts';
+import type { HandOver } from '../streams.ts';
 
 export interface BoxFilesDeps {
   readonly driver: Pick<Driver, 'exec' | 'busyboxPath' | 'agentPath'>;
   /** The directory for relative paths. */
   readonly workdir: string;
-  /** As in FilePlace. */
-  readonly handOver: FilePlace['handOver'];
+  /** Lets the gateway open a second connection. Null: bytes go over the stream. */
+  readonly handOver: (() => HandOver) | null;
 }
 
 /** The mode and the time that an uploaded file gets. */
